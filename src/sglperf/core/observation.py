@@ -1,0 +1,74 @@
+"""What one round leaves behind: raw facts, before any metric is computed from them.
+
+All times are seconds on the client's monotonic clock, counted from the round's start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class RequestObservation:
+    """One request as the client saw it.
+
+    Attributes:
+        index: position in the workload's plan, from 0.
+        sent: when the request's last byte was handed to the socket.
+        arrivals: when each streamed chunk arrived, ascending; shape (chunks,).
+        tokens: completion tokens received up to and including each chunk; shape (chunks,).
+        finished: when the response ended.
+        prompt_tokens, completion_tokens, cached_tokens: as the server counted them
+            (``meta_info`` of the last chunk); None where it did not say.
+        finish_reason: the server's word for why it stopped (``length``, ``stop``, ``abort``).
+        error: what went wrong, or None. A request with an error has no usable timing.
+        server: the server's own timings in seconds (``queue_time``, ``e2e_latency``, …).
+        output_ids: the tokens generated, where the server streamed ids; else empty.
+    """
+
+    index: int
+    sent: float
+    arrivals: tuple[float, ...]
+    tokens: tuple[int, ...]
+    finished: float
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cached_tokens: int | None
+    finish_reason: str | None
+    error: str | None = None
+    server: Mapping[str, float] = field(default_factory=dict)
+    output_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClientHealth:
+    """Whether the instrument kept up during a round.
+
+    Attributes:
+        lag_p99, lag_max: how late the client's own heartbeat fired, seconds.
+        beats: how many heartbeats the two figures rest on.
+        cpu_seconds: processor time the client used.
+        wall_seconds: length of the round.
+    """
+
+    lag_p99: float
+    lag_max: float
+    beats: int
+    cpu_seconds: float
+    wall_seconds: float
+
+
+@dataclass(frozen=True)
+class RoundObservation:
+    """One execution of a workload on a launch.
+
+    Attributes:
+        requests: in plan order.
+        client: the instrument's own health.
+        counters: the server's Prometheus counters, after minus before, summed over labels.
+    """
+
+    requests: tuple[RequestObservation, ...]
+    client: ClientHealth
+    counters: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,71 @@
+"""What a server is asked to be. Its resolved form is what the server says of itself after start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model to serve: a shape with dummy weights, or a checkpoint.
+
+    Attributes:
+        name: the label in tables and baselines, e.g. ``llama-3-8b``.
+        config: the Hugging Face ``config.json`` to write out, for dummy weights; empty for a checkpoint.
+        path: a checkpoint directory or hub name; None for a shape with dummy weights.
+        vocab_size: number of token ids a prompt may draw from.
+        context_length: longest sequence, in tokens, that the model takes.
+    """
+
+    name: str
+    vocab_size: int
+    context_length: int
+    config: Mapping[str, object] = field(default_factory=dict)
+    path: str | None = None
+
+    @property
+    def dummy(self) -> bool:
+        """Whether the weights are random."""
+        return self.path is None
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """One point of attention backend × page size × TP set, with everything that is pinned around it.
+
+    Attributes:
+        model: what is served.
+        device: ``cpu`` or ``cuda``.
+        attention_backend: SGLang's name for it, e.g. ``torch_native``, ``flashinfer``.
+        page_size: KV cache page, tokens.
+        tp_set: GPU indices (on a CPU: rank numbers); tensor parallelism is its length.
+        max_total_tokens: KV pool, tokens, pinned so that it does not follow free memory.
+        max_running_requests: batch bound, pinned likewise.
+        mem_fraction_static: share of device memory for weights and KV pool.
+        random_seed: of the server's sampler and dummy weights.
+        arguments: further server arguments, as on a command line.
+        environment: further environment variables of the server process.
+    """
+
+    model: Model
+    device: str
+    attention_backend: str
+    page_size: int
+    tp_set: tuple[int, ...]
+    max_total_tokens: int
+    max_running_requests: int
+    mem_fraction_static: float
+    random_seed: int = 0
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def tp_size(self) -> int:
+        """Number of tensor-parallel ranks."""
+        return len(self.tp_set)
+
+    @property
+    def label(self) -> str:
+        """Short, stable and unique within a profile: ``torch_native-page16-tp1``."""
+        return f"{self.attention_backend}-page{self.page_size}-tp{'.'.join(map(str, self.tp_set))}"
