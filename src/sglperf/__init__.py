@@ -1,5 +1,21 @@
-"""Performance regression tests for the SGLang serving engine."""
+"""Performance regression tests for the SGLang serving engine.
+
+What a perf test needs is here; see docs/writing-tests.md.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sglperf.core.server_config import ServerConfig as Server
+from sglperf.workload.shapes import Decode, Prefill, Repeat, Workload
+
+if TYPE_CHECKING:
+    from sglperf.plugin import Expectation
+
 __version__ = "0.1.0"
+
+Measure = Callable[[Workload], "Expectation"]
+
+__all__ = ["Decode", "Measure", "Prefill", "Repeat", "Server", "Workload"]

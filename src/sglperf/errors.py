@@ -65,3 +65,7 @@ class StoreError(SglperfError):
 
 class SampleError(SglperfError, ValueError):
     """Samples hold a value that no statistic may be computed from (NaN, infinity, ≤ 0, none)."""
+
+
+class InconclusiveWarning(UserWarning):
+    """A case was too noisy to be judged; the message names the effect that it could have seen."""

@@ -16,8 +16,8 @@ class RequestObservation:
     Attributes:
         index: position in the workload's plan, from 0.
         sent: when the request's last byte was handed to the socket.
-        arrivals: when each streamed chunk arrived, ascending; shape (chunks,).
-        tokens: completion tokens received up to and including each chunk; shape (chunks,).
+        arrivals: when each streamed chunk that brought a new token arrived, ascending; shape (chunks,).
+        tokens: completion tokens received up to and including each of them, strictly ascending; shape (chunks,).
         finished: when the response ended.
         prompt_tokens, completion_tokens, cached_tokens: as the server counted them
             (``meta_info`` of the last chunk); None where it did not say.
@@ -50,6 +50,8 @@ class ClientHealth:
         beats: how many heartbeats the two figures rest on.
         cpu_seconds: processor time the client used.
         wall_seconds: length of the round.
+        realtime: whether the operating system let the client run ahead of everything else in the round. Without
+            that, and with the server on the same cores, milliseconds of lag are usual.
     """
 
     lag_p99: float
@@ -57,6 +59,7 @@ class ClientHealth:
     beats: int
     cpu_seconds: float
     wall_seconds: float
+    realtime: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,299 @@
+"""Settings: YAML, environment variables and options become one frozen value that knows where each entry came from.
+
+Later layers win: built-in default < ``config/suite.yaml`` < profile < ``SGLPERF_*`` variable < option.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from sglperf.core.server_config import Model, ServerConfig
+from sglperf.errors import ConfigError
+
+TpSet = tuple[int, ...]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """Everything that decides what a run does. Frozen; ``origins`` tells who set each entry.
+
+    Attributes are named like their option, with underscores; units are tokens, seconds and shares.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    profile: str
+    description: str = ""
+    device: Literal["cpu", "cuda"]
+    matches: str = ""
+
+    target: str | None = None
+    base: str | None = None
+    head: str | None = None
+    sglang_repo: Path | None = None
+
+    model: str
+    attention_backends: tuple[str, ...] = Field(min_length=1)
+    page_sizes: tuple[Positive, ...] = Field(min_length=1)
+    tp_sets: tuple[TpSet, ...] = Field(min_length=1)
+    max_total_tokens: Positive
+    max_running_requests: Positive
+    mem_fraction_static: Annotated[float, Field(gt=0, lt=1)]
+    server_arguments: tuple[str, ...] = ()
+    server_environment: dict[str, str] = {}
+
+    launches: Positive
+    rounds: Positive
+    warmup_rounds: Positive = 1
+    round_retries: Annotated[int, Field(ge=0)] = 2
+    seed: int = 0
+    start_timeout: Annotated[float, Field(gt=0)] = 600
+    round_timeout: Annotated[float, Field(gt=0)] = 300
+
+    workloads: dict[str, dict[str, int]] = {}
+    sweeps: dict[str, tuple[int, ...]] = {}
+
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    min_effect: Annotated[float, Field(gt=0, lt=1)] = 0.03
+    client_lag_share: Annotated[float, Field(gt=0)] = 0.5
+
+    baseline: Literal["compare", "record", "off"] = "compare"
+    baseline_dir: Path = Path("baselines")
+    results_dir: Path = Path("results")
+    strict: bool = False
+
+    origins: dict[str, str] = {}
+
+    @field_validator("tp_sets")
+    @classmethod
+    def _each_gpu_once(cls, sets: tuple[TpSet, ...]) -> tuple[TpSet, ...]:
+        for one in sets:
+            if not one or len(set(one)) != len(one) or min(one) < 0:
+                raise ValueError(f"a TP set names each GPU once, by its index from 0; got {list(one)}")
+        return sets
+
+    def origin(self, name: str) -> str:
+        """Where the entry's value came from, in words a person can act on."""
+        return self.origins.get(name, "built-in default")
+
+
+@dataclass(frozen=True)
+class ConfigFolder:
+    """The folder with ``suite.yaml``, ``profiles/``, ``models/`` and ``claims/``."""
+
+    path: Path
+
+    def names(self, kind: str) -> list[str]:
+        """Names available under ``profiles`` or ``models``."""
+        return sorted(file.stem for file in (self.path / kind).glob("*.yaml"))
+
+    def read(self, kind: str, name: str) -> dict[str, Any]:
+        """One named document.
+
+        Raises:
+            ConfigError: no such document, or not a YAML mapping.
+        """
+        file = self.path / kind / f"{name}.yaml"
+        if not re.fullmatch(r"[\w.-]+", name) or not file.is_file():
+            known = ", ".join(self.names(kind)) or "none"
+            raise ConfigError(f"unknown {kind.rstrip('s')} {name!r}: {self.path / kind} has {known}")
+        return read_yaml(file)
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A YAML mapping from a file; any other content is a ConfigError that names the place."""
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{file}: expected a mapping of names to values, found {type(document).__name__}")
+    return document
+
+
+def config_folder(root: Path) -> ConfigFolder:
+    """The suite's own ``config/`` under ``root``, else the one that came with the package."""
+    packaged = Path(__file__).parent / "_config"
+    for folder in (root / "config", packaged, Path(__file__).parents[2] / "config"):
+        if (folder / "profiles").is_dir():
+            return ConfigFolder(folder)
+    raise ConfigError(f"no config/profiles under {root}, and none came with the package: reinstall sglperf")
+
+
+def load_settings(
+    folder: ConfigFolder,
+    options: Mapping[str, Any],
+    environment: Mapping[str, str],
+    accelerators: Sequence[str],
+) -> Settings:
+    """Merge all layers.
+
+    Args:
+        folder: where profiles live.
+        options: command-line values by setting name; None means not given.
+        environment: variables; ``SGLPERF_LAUNCHES`` sets ``launches``.
+        accelerators: product names of the GPUs present, for ``--profile auto``.
+
+    Raises:
+        ConfigError: an unknown profile or name, or a bad value, with its origin.
+    """
+    given = {name: (value, _option_name(name)) for name, value in options.items() if value is not None}
+    variables = _variables(environment)
+    profile, _ = given.get("profile") or variables.get("profile") or ("auto", "")
+    if profile == "auto":
+        profile = choose_profile(folder, accelerators)
+    suite = folder.path / "suite.yaml"
+    layers: list[dict[str, tuple[Any, str]]] = [
+        _with_origin(read_yaml(suite) if suite.is_file() else {}, str(suite)),
+        _with_origin(folder.read("profiles", profile), str(folder.path / "profiles" / f"{profile}.yaml")),
+        variables,
+        given,
+        {"profile": (profile, given.get("profile", ("", "chosen by the hardware found"))[1])},
+    ]
+    merged: dict[str, tuple[Any, str]] = {}
+    for layer in layers:
+        merged |= layer
+    return _validated(merged)
+
+
+def choose_profile(folder: ConfigFolder, accelerators: Sequence[str]) -> str:
+    """The profile for this machine: the one whose ``matches`` finds the GPU's product name, ``gpu``, or ``cpu``."""
+    if not accelerators:
+        return "cpu"
+    fitting = []
+    for name in folder.names("profiles"):
+        document = folder.read("profiles", name)
+        pattern = document.get("matches")
+        if not pattern or not all(re.search(pattern, product) for product in accelerators):
+            continue
+        wanted = {gpu for one in document.get("tp_sets", ()) for gpu in one}
+        if wanted <= set(range(len(accelerators))):
+            fitting.append((len(wanted), name))
+    return max(fitting)[1] if fitting else "gpu"
+
+
+def load_model(folder: ConfigFolder, name: str) -> Model:
+    """A shape from ``models/``, a local checkpoint directory, or a hub name with a slash.
+
+    Raises:
+        ConfigError: none of these.
+    """
+    if name in folder.names("models"):
+        document = folder.read("models", name)
+        return _shape(name, document.get("config"), folder.path / "models" / f"{name}.yaml")
+    directory = Path(name).expanduser()
+    if (directory / "config.json").is_file():
+        shape = _shape(directory.name, read_yaml(directory / "config.json"), directory / "config.json")
+        return Model(directory.name, shape.vocab_size, shape.context_length, path=str(directory.resolve()))
+    if directory.exists() or "/" not in name or name.startswith((".", "/", "~")):
+        known = ", ".join(folder.names("models"))
+        raise ConfigError(f"unknown model {name!r}: give one of {known}, a directory with a config.json, or a hub name")
+    # The hub's own config is the server's to read; ids below this bound exist in every current vocabulary.
+    return Model(name.replace("/", "--"), vocab_size=32000, context_length=4096, path=name)
+
+
+def server_configs(settings: Settings, model: Model) -> tuple[ServerConfig, ...]:
+    """Every point of attention backend × page size × TP set."""
+    return tuple(
+        ServerConfig(
+            model=model,
+            device=settings.device,
+            attention_backend=backend,
+            page_size=page_size,
+            tp_set=tp_set,
+            max_total_tokens=settings.max_total_tokens,
+            max_running_requests=settings.max_running_requests,
+            mem_fraction_static=settings.mem_fraction_static,
+            random_seed=settings.seed,
+            arguments=settings.server_arguments,
+            environment=settings.server_environment,
+        )
+        for backend in settings.attention_backends
+        for page_size in settings.page_sizes
+        for tp_set in settings.tp_sets
+    )
+
+
+def parse_list(text: str) -> tuple[str, ...]:
+    """``a,b`` → ``("a", "b")``."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def parse_tp_sets(text: str) -> tuple[TpSet, ...]:
+    """``0;0,1;0,1,2,3`` → ``((0,), (0, 1), (0, 1, 2, 3))``.
+
+    Raises:
+        ConfigError: something other than GPU indices.
+    """
+    try:
+        return tuple(tuple(int(gpu) for gpu in one.split(",")) for one in text.split(";") if one.strip())
+    except ValueError:
+        raise ConfigError(f"--tp-gpus {text!r}: give GPU indices, sets separated by ';', as in '0;0,1;0,1,2,3'") from None
+
+
+def _shape(name: str, config: object, origin: Path) -> Model:
+    if not isinstance(config, dict):
+        raise ConfigError(f"{origin}: no 'config' mapping with the model's shape")
+    try:
+        return Model(name, int(config["vocab_size"]), int(config["max_position_embeddings"]), config=config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{origin}: needs whole numbers vocab_size and max_position_embeddings ({error})") from None
+
+
+def _with_origin(document: Mapping[str, Any], origin: str) -> dict[str, tuple[Any, str]]:
+    return {name: (value, origin) for name, value in document.items()}
+
+
+_LISTS = {"attention_backends": parse_list, "page_sizes": parse_list, "tp_sets": parse_tp_sets}
+
+
+def _variables(environment: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    found: dict[str, tuple[Any, str]] = {}
+    for variable, text in environment.items():
+        name = variable.removeprefix("SGLPERF_").lower()
+        if variable.startswith("SGLPERF_") and name in Settings.model_fields:
+            found[name] = (_LISTS[name](text) if name in _LISTS else text, variable)
+    return found
+
+
+_OPTION_NAMES = {
+    "attention_backends": "--attention-backend",
+    "page_sizes": "--page-size",
+    "tp_sets": "--tp-gpus",
+}
+
+
+def _option_name(setting: str) -> str:
+    return _OPTION_NAMES.get(setting, "--" + setting.replace("_", "-"))
+
+
+def _validated(merged: Mapping[str, tuple[Any, str]]) -> Settings:
+    try:
+        return Settings(
+            **{name: value for name, (value, _) in merged.items()},
+            origins={name: origin for name, (_, origin) in merged.items()},
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        origin = merged[name][1] if name in merged else "the profile"
+        problem = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        value = merged[name][0] if name in merged else "nothing"
+        raise ConfigError(f"{origin}: {name} is {value!r}: {problem}") from None
+
+
+def environment_variables() -> Mapping[str, str]:
+    """The process's own variables; the only place in this module that looks outside."""
+    return os.environ

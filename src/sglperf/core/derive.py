@@ -1,0 +1,106 @@
+"""From a round's raw observations to one value per metric.
+
+Every figure is computed here and nowhere else, by one formula for all SGLang versions, so that
+two targets are never compared through two definitions. Definitions: docs/metrics.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sglperf.core.observation import RequestObservation, RoundObservation
+
+FloatArray = NDArray[np.float64]
+
+
+def derive(round_: RoundObservation) -> dict[str, float]:
+    """Compute every metric that the round's observations support.
+
+    Args:
+        round_: a round in which no request failed.
+
+    Returns:
+        Metric name → value in the metric's own unit (core.catalogue). A metric whose quantity did not
+        occur, such as inter-token latency where one token was generated, is absent.
+    """
+    values = dict(_exact(round_))
+    values["time_to_first_token"] = float(np.median([r.arrivals[0] - r.sent for r in round_.requests]))
+    values["prefill_throughput"] = _prefill_throughput(round_)
+    gaps = np.concatenate([token_gaps(request) for request in round_.requests])
+    if gaps.size:
+        values["inter_token_latency"] = float(np.median(gaps))
+        values["inter_token_latency_p99"] = float(np.percentile(gaps, 99))
+        values |= _growth(round_)
+    throughput = _decode_throughput(round_.requests)
+    if throughput is not None:
+        values["decode_throughput"] = throughput
+    return values
+
+
+def token_gaps(request: RequestObservation) -> FloatArray:
+    """Inter-token latencies of one request, seconds; shape (completion tokens - tokens of the first chunk,).
+
+    A chunk that carries k tokens says only when the last of them had come, so its gap is shared evenly.
+    """
+    arrivals = np.asarray(request.arrivals, dtype=float)
+    counts = np.diff(np.asarray(request.tokens, dtype=int))
+    gaps = np.diff(arrivals)
+    carrying = counts > 0
+    return np.repeat(gaps[carrying] / counts[carrying], counts[carrying])
+
+
+def _exact(round_: RoundObservation) -> Iterator[tuple[str, float]]:
+    for name in ("prompt_tokens", "completion_tokens", "cached_tokens"):
+        counts = [getattr(request, name) for request in round_.requests]
+        if None not in counts:
+            yield name, float(sum(counts))
+    for name in ("prefill_tokens", "decode_tokens"):
+        if name in round_.counters:
+            yield name, float(round_.counters[name])
+
+
+def _prefill_throughput(round_: RoundObservation) -> float:
+    prompt_tokens = sum(request.prompt_tokens or 0 for request in round_.requests)
+    begin = min(request.sent for request in round_.requests)
+    return prompt_tokens / (max(request.arrivals[0] for request in round_.requests) - begin)
+
+
+def _decode_throughput(requests: tuple[RequestObservation, ...]) -> float | None:
+    """Tokens per second over the window in which all streams decode: the last first token to the first last one.
+
+    Outside that window the batch is filling or draining, which is prefill's matter or the tail's.
+    """
+    begin = max(request.arrivals[0] for request in requests)
+    end = min(request.arrivals[-1] for request in requests)
+    if end <= begin:
+        return None
+    return sum(_tokens_between(request, begin, end) for request in requests) / (end - begin)
+
+
+def _tokens_between(request: RequestObservation, begin: float, end: float) -> float:
+    """Tokens that arrived in (begin, end], counting a chunk that straddles an edge by its share of time."""
+    at = np.interp([begin, end], request.arrivals, request.tokens)
+    return float(at[1] - at[0])
+
+
+def _growth(round_: RoundObservation) -> dict[str, float]:
+    """Slope of inter-token latency over KV length, and the growth it amounts to over the generation.
+
+    Theil–Sen (Sen 1968): the median of all pairwise slopes, which up to 29 % of spiked gaps cannot move.
+    Streams are first reduced to their median at each position, since they share one batch.
+    """
+    curves = [token_gaps(request) for request in round_.requests]
+    length = min(curve.size for curve in curves)
+    if length < 8:  # a line through fewer points says nothing about growth
+        return {}
+    curve = np.median([curve[:length] for curve in curves], axis=0)
+    from scipy.stats import theilslopes  # half a second to import: only where it is used
+
+    slope, start, _, _ = theilslopes(curve, np.arange(length))
+    end = start + slope * (length - 1)
+    if start <= 0 or end <= 0:  # noise larger than the latency itself: no growth can be read
+        return {"inter_token_latency_slope": float(slope)}
+    return {"inter_token_latency_slope": float(slope), "inter_token_latency_growth": float(end / start)}

@@ -1,0 +1,87 @@
+"""Whether two sides did the same work, and how their contexts differ.
+
+Two different lists. A difference in *work* forbids a ratio: the comparison is ``incomparable``. A
+difference in *context* (versions, defaults) is what a regression may come from: it is named beside the
+verdict, and never hides it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+JSON = object
+
+# Resolved server arguments that decide what work a request is, in SGLang 0.5.16 … 0.5.23. Whatever else
+# differs (a chunk size, a scheduling default) is a candidate cause, so it is context.
+WORK_ARGUMENTS = (
+    "attention_backend",
+    "device",
+    "disable_radix_cache",
+    "dp_size",
+    "dtype",
+    "enable_deterministic_inference",
+    "kv_cache_dtype",
+    "load_format",
+    "max_running_requests",
+    "max_total_tokens",
+    "page_size",
+    "pp_size",
+    "quantization",
+    "speculative_algorithm",
+    "tp_size",
+)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one side did, as far as it must be the same on both.
+
+    Attributes:
+        workload_hash: identity of prompts, lengths and arrivals.
+        client: version of the measuring client.
+        finish_reasons: reason → how many requests of a round ended so.
+        cached_tokens: prompt tokens of a round served by the prefix cache.
+        resolved: the server's resolved arguments.
+    """
+
+    workload_hash: str
+    client: str
+    finish_reasons: Mapping[str, int]
+    cached_tokens: int | None
+    resolved: Mapping[str, JSON] = field(default_factory=dict)
+
+
+def work_differences(base: Work, head: Work) -> tuple[str, ...]:
+    """Why no timing of the two sides may be compared, culprits first; empty where they did the same."""
+    differences = []
+    if base.workload_hash != head.workload_hash:
+        differences.append("the workload itself differs")
+    if base.client != head.client:
+        differences.append(f"measured by another client ({base.client} → {head.client})")
+    for name in WORK_ARGUMENTS:
+        before, after = base.resolved.get(name), head.resolved.get(name)
+        if before != after:
+            differences.append(f"{name} {_show(before)} → {_show(after)}")
+    if dict(base.finish_reasons) != dict(head.finish_reasons):
+        differences.append(f"finish reasons {_show(dict(base.finish_reasons))} → {_show(dict(head.finish_reasons))}")
+    if base.cached_tokens != head.cached_tokens:
+        differences.append(f"cached tokens {base.cached_tokens} → {head.cached_tokens}")
+    return tuple(differences)
+
+
+def context_differences(base: Mapping[str, JSON], head: Mapping[str, JSON]) -> tuple[str, ...]:
+    """Every entry that differs between two flat contexts, as ``name before → after``, sorted by name."""
+    absent = object()
+    return tuple(
+        f"{name} {_show(base.get(name))} → {_show(head.get(name))}"
+        for name in sorted({*base, *head})
+        if base.get(name, absent) != head.get(name, absent)
+    )
+
+
+def _show(value: JSON) -> str:
+    if value is None:
+        return "none"
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "…"

@@ -1,0 +1,96 @@
+"""Whether a round may be believed at all. A round that fails a gate yields no sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sglperf.core.derive import token_gaps
+from sglperf.core.observation import RoundObservation
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gate that a round failed: a stable code for machines, a sentence for people."""
+
+    code: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the instrument is allowed.
+
+    Attributes:
+        client_lag_share: largest p99 lag of the client, as a share of the median latency that it times.
+        client_lag_floor: lag in seconds below which the share does not matter.
+    """
+
+    client_lag_share: float = 0.5
+    client_lag_floor: float = 0.002
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a round was meant to be.
+
+    Attributes:
+        prompt_tokens, completion_tokens: per request, in plan order; shape (requests,).
+        cold: no prompt token may come from the prefix cache.
+    """
+
+    prompt_tokens: tuple[int, ...]
+    completion_tokens: tuple[int, ...]
+    cold: bool
+
+
+def failed_gates(round_: RoundObservation, asked: Asked, limits: Limits) -> tuple[Gate, ...]:
+    """All gates that the round fails, in the order in which they should be looked into."""
+    failed = tuple(_request_gates(round_, asked))
+    return failed or tuple(_health_gates(round_, asked, limits))
+
+
+def _request_gates(round_: RoundObservation, asked: Asked) -> Iterator[Gate]:
+    if len(round_.requests) != len(asked.completion_tokens):
+        answered, sent = len(round_.requests), len(asked.completion_tokens)
+        yield Gate("request-missing", f"{answered} of {sent} requests came back")
+    for request in round_.requests:
+        if request.error is not None:
+            yield Gate("request-failed", f"request {request.index}: {request.error}")
+            return
+        if not request.arrivals:
+            yield Gate("request-failed", f"request {request.index} got no token")
+            return
+    for request, prompt, completion in zip(
+        round_.requests, asked.prompt_tokens, asked.completion_tokens, strict=False
+    ):
+        if (request.prompt_tokens, request.completion_tokens) != (prompt, completion):
+            yield Gate(
+                "wrong-length",
+                f"request {request.index}: asked {prompt} → {completion} tokens, the server counted "
+                f"{request.prompt_tokens} → {request.completion_tokens} ({request.finish_reason})",
+            )
+            return
+
+
+def _health_gates(round_: RoundObservation, asked: Asked, limits: Limits) -> Iterator[Gate]:
+    cached = sum(request.cached_tokens or 0 for request in round_.requests)
+    if asked.cold and cached:
+        yield Gate("cache-not-cold", f"{cached} prompt tokens came from the prefix cache, though it had been flushed")
+    latency = _latency_timed(round_)
+    bound = max(limits.client_lag_floor, limits.client_lag_share * latency)
+    if round_.client.lag_p99 > bound:
+        yield Gate(
+            "client-lag",
+            f"the client was late by {round_.client.lag_p99 * 1e3:.1f} ms (p99), more than {bound * 1e3:.1f} ms: "
+            "something else uses its processor",
+        )
+
+
+def _latency_timed(round_: RoundObservation) -> float:
+    """The shortest latency that the round times, seconds: median gap, or time to first token where there is none."""
+    gaps = sorted(float(gap) for request in round_.requests for gap in token_gaps(request))
+    if gaps:
+        return gaps[len(gaps) // 2]
+    waits = sorted(request.arrivals[0] - request.sent for request in round_.requests)
+    return waits[len(waits) // 2]

@@ -1,0 +1,146 @@
+"""From measurements and baselines to the questions that are judged, and back to a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from sglperf.core.baseline import Baseline, BaselineCase, BaselineContext, BaselineMetric, context_key
+from sglperf.core.catalogue import METRICS
+from sglperf.core.equivalence import Work, context_differences
+from sglperf.core.fingerprint import Fingerprint
+from sglperf.core.gates import Gate
+from sglperf.core.judgement import Evidence, Question
+from sglperf.measure import Measurements, Round
+from sglperf.plan import Ask, Place, Plan
+
+# Raised whenever the client times differently, so that no ratio spans the change.
+CLIENT = "1"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything measured, looked up by case.
+
+    Attributes:
+        plan, measurements: of the run.
+        versions: side → package versions of its target.
+    """
+
+    plan: Plan
+    measurements: Measurements
+    versions: Mapping[str, Mapping[str, str]]
+
+    def evidence(self, side: str, ask: Ask) -> Evidence:
+        """What ``side`` has to show for one case."""
+        rounds = tuple(self._rounds(side, ask))
+        good = [round_ for round_ in rounds if not round_.gates and ask.metric in round_.values]
+        launches = {round_.launch: [] for round_ in good}  # type: dict[int, list[float]]
+        for round_ in good:
+            launches[round_.launch].append(round_.values[ask.metric])
+        return Evidence(tuple(map(tuple, launches.values())), self._work(side, ask, good), self._failure(side, ask, rounds))
+
+    def context(self, side: str, config: str) -> BaselineContext | None:
+        """Versions and resolved arguments of a side's servers of this config; None where none came up."""
+        for launch in self.measurements.launches:
+            if (launch.side, launch.config) == (side, config):
+                return BaselineContext(versions=dict(self.versions[side]), resolved=dict(launch.resolved))
+        return None
+
+    def _rounds(self, side: str, ask: Ask) -> Iterator[Round]:
+        key = (side, ask.config.label, ask.workload.label)
+        return (r for r in self.measurements.rounds if (r.side, r.config, r.workload) == key)
+
+    def _failure(self, side: str, ask: Ask, rounds: tuple[Round, ...]) -> Gate | None:
+        """A dead server outranks a failed gate; a round that no retry could save invalidates its case."""
+        died = self.measurements.failures.get((side, ask.config.label))
+        if died is not None:
+            return died
+        last = {(round_.launch, round_.index): round_ for round_ in rounds}
+        return next((round_.gates[0] for round_ in last.values() if round_.gates), None)
+
+    def _work(self, side: str, ask: Ask, good: list[Round]) -> Work | None:
+        context = self.context(side, ask.config.label)
+        if not good or context is None:
+            return None
+        load = next(load for load in self.plan.loads(ask.config) if load.workload.label == ask.workload.label)
+        cached = good[0].values.get("cached_tokens")
+        return Work(
+            workload_hash=load.hash,
+            client=CLIENT,
+            finish_reasons=good[0].finish_reasons,
+            cached_tokens=None if cached is None else int(cached),
+            resolved=context.resolved,
+        )
+
+
+def questions(
+    measured: Measured, stored: Mapping[Place, Baseline | None], *, paired: bool
+) -> dict[str, Question]:
+    """One question per judged case of the plan, with its base from the other target or from the baselines."""
+    found = {}
+    for ask in measured.plan.asks:
+        metric = METRICS[ask.metric]
+        if metric.judged:
+            base = measured.evidence("base", ask) if paired else stored_evidence(stored.get(ask.place), ask)
+            found[ask.name] = Question(metric, measured.evidence("head", ask), base, paired)
+    return found
+
+
+def stored_evidence(baseline: Baseline | None, ask: Ask) -> Evidence | None:
+    """What the baseline holds for a case, or None."""
+    case = None if baseline is None else baseline.cases.get(ask.point)
+    stored = None if case is None else case.metrics.get(ask.metric)
+    if baseline is None or case is None or stored is None:
+        return None
+    return Evidence(stored.launches, baseline.work(case), unit=stored.unit)
+
+
+def to_baseline(
+    measured: Measured, place: Place, names: set[str], fingerprint: Fingerprint, *, run: str, recorded: str
+) -> Baseline:
+    """The head's samples of the named cases of one server config and area, as a baseline."""
+    contexts: dict[str, BaselineContext] = {}
+    cases: dict[str, BaselineCase] = {}
+    for ask in measured.plan.asks:
+        context = measured.context("head", ask.config.label)
+        evidence = measured.evidence("head", ask)
+        if ask.place != place or ask.name not in names or context is None or evidence.work is None:
+            continue
+        key = context_key(context)
+        contexts[key] = context
+        metric = BaselineMetric(unit=METRICS[ask.metric].unit, launches=tuple(map(tuple, evidence.launches)))
+        known = cases.get(ask.point)
+        cases[ask.point] = BaselineCase(
+            recorded=recorded,
+            run=run,
+            client=evidence.work.client,
+            workload_hash=evidence.work.workload_hash,
+            finish_reasons=dict(evidence.work.finish_reasons),
+            cached_tokens=evidence.work.cached_tokens,
+            context=key,
+            metrics={**(known.metrics if known else {}), ask.metric: metric},
+        )
+    return Baseline(
+        fingerprint_id=fingerprint.id, fingerprint=fingerprint.to_dict(), area=place[1], contexts=contexts, cases=cases
+    )
+
+
+def context_differences_by_config(
+    measured: Measured, stored: Mapping[Place, Baseline | None], *, paired: bool
+) -> dict[str, tuple[str, ...]]:
+    """Server config's label → how head's versions and resolved arguments differ from its base's."""
+    found: dict[str, tuple[str, ...]] = {}
+    for ask in measured.plan.asks:
+        head = measured.context("head", ask.config.label)
+        base = measured.context("base", ask.config.label) if paired else _stored_context(stored.get(ask.place), ask)
+        if head is not None and base is not None:
+            found[ask.config.label] = context_differences(
+                {**base.versions, **base.resolved}, {**head.versions, **head.resolved}
+            )
+    return {label: changed for label, changed in found.items() if changed}
+
+
+def _stored_context(baseline: Baseline | None, ask: Ask) -> BaselineContext | None:
+    case = None if baseline is None else baseline.cases.get(ask.point)
+    return None if baseline is None or case is None else baseline.contexts[case.context]

@@ -1,0 +1,260 @@
+"""Executing a plan: launch by launch, all workloads of a config on one server, every round journalled."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sglperf.config import Settings
+from sglperf.core.derive import derive
+from sglperf.core.gates import Asked, Gate, Limits, failed_gates
+from sglperf.core.observation import RoundObservation
+from sglperf.core.server_config import ServerConfig
+from sglperf.errors import MeasurementError, SglperfError
+from sglperf.plan import Load, Plan
+from sglperf.probes.counters import delta, flush_cache, read_counters, read_counters_settled
+from sglperf.server.launch import Server, start_server
+from sglperf.store import RunFolder
+from sglperf.target.resolve import Target
+from sglperf.workload.client import StreamingClient
+
+# The scheduler's own count, under one name in every supported version.
+_TOKENS = "realtime_tokens_total"
+_TOKEN_MODES = {"prefill_tokens": "prefill_compute", "decode_tokens": "decode"}
+
+
+class Progress(Protocol):
+    """Where a run says what it is doing. ``done`` lines stay; the others may be overwritten by the next."""
+
+    def __call__(self, text: str, *, done: bool = False) -> None: ...
+
+
+@dataclass(frozen=True)
+class Round:
+    """A measured round, without its raw arrivals, which are in the journal.
+
+    Attributes:
+        side, config, launch, workload, index: which round it is.
+        values: by metric name; empty where a gate failed.
+        gates: those it failed.
+        finish_reasons: reason → requests.
+        seconds: from sending the first request to the last token.
+    """
+
+    side: str
+    config: str
+    launch: int
+    workload: str
+    index: int
+    values: Mapping[str, float]
+    gates: tuple[Gate, ...]
+    finish_reasons: Mapping[str, int]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One server from start to stop.
+
+    Attributes:
+        startup_seconds: until it was ready.
+        resolved: its resolved arguments.
+        kv_capacity_tokens: tokens that its KV cache holds.
+    """
+
+    side: str
+    config: str
+    index: int
+    startup_seconds: float
+    version: str
+    resolved: Mapping[str, Any]
+    kv_capacity_tokens: int | None
+
+
+@dataclass
+class Measurements:
+    """All that was measured, growing while a plan is executed.
+
+    Attributes:
+        failures: (side, config) → why its launches stopped.
+        seconds: where the wall time went: ``start``, ``load``, ``warm-up``, ``stop``.
+    """
+
+    launches: list[Launch] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)
+    failures: dict[tuple[str, str], Gate] = field(default_factory=dict)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Book the block's wall time under ``what``."""
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[what] += time.monotonic() - begin
+
+
+def execute(
+    plan: Plan,
+    settings: Settings,
+    targets: Mapping[str, Target],
+    folder: RunFolder,
+    progress: Progress,
+    measurements: Measurements,
+) -> None:
+    """Start every server of the plan in turn and measure all its workloads.
+
+    A launch that fails ends its config on that side, with its reason kept; the others go on.
+
+    Args:
+        targets: side → SGLang build; ``head`` alone, or ``base`` and ``head``.
+        measurements: filled as the run goes, so that what was measured survives an interruption.
+    """
+    with StreamingClient() as client:
+        schedule = tuple(_schedule(plan, tuple(targets)))
+        for number, (launch, side, config) in enumerate(schedule, start=1):
+            if (side, config.label) in measurements.failures:
+                continue
+            job = _Job(plan, settings, side, targets[side], config, launch, folder, progress, measurements, client)
+            try:
+                job.run(f"server {number}/{len(schedule)}: {_name(side, targets)}{config.label}")
+            except MeasurementError as error:
+                measurements.failures[side, config.label] = Gate(_code(error), str(error))
+                folder.append("failure", {"side": side, "config": config.label, "launch": launch, "error": str(error)})
+                progress(f"{config.label}: {error}", done=True)
+
+
+def _schedule(plan: Plan, sides: Sequence[str]) -> Iterator[tuple[int, str, ServerConfig]]:
+    """Launches in order: base-head, head-base, base-head, … so that neither side is always the later one."""
+    for launch in range(plan.launches):
+        for config in plan.configs:
+            for side in sides if launch % 2 == 0 else reversed(sides):
+                yield launch, side, config
+
+
+def _name(side: str, targets: Mapping[str, Target]) -> str:
+    return f"{side} " if len(targets) > 1 else ""
+
+
+def _code(error: SglperfError) -> str:
+    return {"LaunchError": "launch-failed", "ServerDied": "server-died"}.get(type(error).__name__, "not-measured")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One launch: its server, warm-up and rounds."""
+
+    plan: Plan
+    settings: Settings
+    side: str
+    target: Target
+    config: ServerConfig
+    launch: int
+    folder: RunFolder
+    progress: Progress
+    measurements: Measurements
+    client: StreamingClient
+
+    def run(self, title: str) -> None:
+        loads = self.plan.loads(self.config)
+        log = self.folder.path / f"{self.side}-{self.config.label}-{self.launch}.log"
+        with self._server(title, log) as server:
+            for load in loads:
+                for _ in range(self.plan.warmup_rounds):
+                    self.progress(f"{title}: warm-up, {load.workload.label}")
+                    with self.measurements.timed("warm-up"):
+                        self._observe(server, load)
+            for index in range(self.plan.rounds):
+                # Each round begins with another workload, so that none always follows the same neighbour.
+                for load in (*loads[index % len(loads) :], *loads[: index % len(loads)]):
+                    self.progress(f"{title}: round {index + 1}/{self.plan.rounds}, {load.workload.label}")
+                    self._round(server, load, index)
+        self.progress(f"{title}: {self.plan.rounds} rounds of {len(loads)} workloads", done=True)
+
+    @contextmanager
+    def _server(self, title: str, log: Any) -> Iterator[Server]:
+        with self.measurements.timed("start"):
+            server = start_server(
+                self.target,
+                self.config,
+                log_path=log,
+                timeout=self.settings.start_timeout,
+                on_progress=lambda _, stage: self.progress(f"{title}: {stage}"),
+            )
+        try:
+            launch = Launch(
+                self.side,
+                self.config.label,
+                self.launch,
+                server.startup_seconds,
+                server.info.version,
+                server.info.resolved,
+                server.info.kv_capacity_tokens,
+            )
+            self.measurements.launches.append(launch)
+            self.folder.append("launch", {"launch": launch})
+            yield server
+        finally:
+            with self.measurements.timed("stop"):
+                server.stop()
+
+    def _round(self, server: Server, load: Load, index: int) -> None:
+        """One round, repeated a bounded number of times while a gate rejects it."""
+        for _ in range(1 + self.settings.round_retries):
+            observation = self._observe(server, load)
+            gates = failed_gates(observation, _asked(load), Limits(client_lag_share=self.settings.client_lag_share))
+            round_ = self._digest(server, load, index, observation, gates)
+            self.measurements.seconds["load"] += round_.seconds
+            self.measurements.rounds.append(round_)
+            self.folder.append("round", {"round": round_, "observation": observation})
+            if not gates:
+                return
+            server.check_alive()
+
+    def _observe(self, server: Server, load: Load) -> RoundObservation:
+        flush_cache(server.base_url, deadline=self.settings.round_timeout)
+        before = read_counters(server.base_url)
+        requests, health = self.client.execute(server.base_url, load.round, timeout=self.settings.round_timeout)
+        if any(request.error for request in requests):
+            server.check_alive()
+        counters = delta(before, read_counters_settled(server.base_url))
+        return RoundObservation(requests, health, counters | _token_counts(counters))
+
+    def _digest(
+        self, server: Server, load: Load, index: int, observation: RoundObservation, gates: tuple[Gate, ...]
+    ) -> Round:
+        values = {} if gates else derive(observation)
+        if values and server.info.kv_capacity_tokens is not None:
+            values["kv_capacity_tokens"] = float(server.info.kv_capacity_tokens)
+        return Round(
+            self.side,
+            self.config.label,
+            self.launch,
+            load.workload.label,
+            index,
+            values,
+            gates,
+            dict(Counter(request.finish_reason or "none" for request in observation.requests)),
+            observation.client.wall_seconds,
+        )
+
+
+def _token_counts(counters: Mapping[str, float]) -> dict[str, float]:
+    """Tokens computed by each kind of pass. A kind that has not occurred yet has no counter: it counts zero."""
+    if _TOKENS not in counters:
+        return {}
+    return {name: counters.get(f"{_TOKENS}{{mode={mode}}}", 0.0) for name, mode in _TOKEN_MODES.items()}
+
+
+def _asked(load: Load) -> Asked:
+    requests = load.round.requests
+    return Asked(
+        tuple(len(request.input_ids) for request in requests),
+        tuple(request.max_new_tokens for request in requests),
+        load.workload.cold,
+    )

@@ -1,0 +1,60 @@
+"""The command-line options, for every pytest in which sglperf is installed.
+
+They are a plugin of their own because pytest must know an option before it reads a conftest.py: else the
+value of ``--baseline-dir`` is taken for a folder of tests. The rest is in sglperf.plugin, which the suite's
+conftest.py names, so that installing sglperf changes no other project's tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("sglperf", "performance of SGLang")
+    add = group.addoption
+    add("--target", metavar="SPEC", help="SGLang under test: sglang==X, an interpreter, a checkout (default: as importable here)")
+    add("--base", metavar="SPEC", help="with --head: compare two targets instead of a stored baseline")
+    add("--head", metavar="SPEC", help="the target that is judged against --base")
+    add("--sglang-repo", metavar="PATH", help="repository in which revisions are looked up")
+    add("--profile", metavar="NAME", help="a name from config/profiles, or auto (default)")
+    add("--attention-backend", metavar="A,B", help="attention backends instead of the profile's")
+    add("--page-size", metavar="N,M", help="KV page sizes instead of the profile's")
+    add("--tp-gpus", metavar="0;0,1", help="TP sets instead of the profile's, separated by ';'")
+    add("--model", metavar="NAME", help="a shape from config/models, a checkpoint directory, or a hub name")
+    add("--launches", metavar="N", help="server starts per configuration")
+    add("--rounds", metavar="N", help="rounds per launch")
+    add("--baseline", metavar="MODE", help="compare (default), record or off")
+    add("--baseline-dir", metavar="DIR", help="where baselines are (default: baselines/)")
+    add("--results-dir", metavar="DIR", help="where runs are kept (default: results/)")
+    with contextlib.suppress(ValueError):  # pytest 9 has this flag for its own strictness; it then turns on both
+        add("--strict", action="store_true", default=False, help="a case that is new or incomparable fails")
+
+
+def given_options(config: pytest.Config) -> dict[str, Any]:
+    """Setting name → value as given on the command line; None where an option was not given."""
+    from sglperf.config import parse_list, parse_tp_sets  # not in every pytest of this environment
+
+    given = {
+        name: config.getoption(f"--{name.replace('_', '-')}")
+        for name in (
+            "target", "base", "head", "sglang_repo", "profile", "model",
+            "launches", "rounds", "baseline", "baseline_dir", "results_dir",
+        )
+    }  # fmt: skip
+    lists: dict[str, tuple[str, Callable[[str], Any]]] = {
+        "attention_backends": ("--attention-backend", parse_list),
+        "page_sizes": ("--page-size", parse_list),
+        "tp_sets": ("--tp-gpus", parse_tp_sets),
+    }
+    for name, (option, parse) in lists.items():
+        text = config.getoption(option)
+        given[name] = None if text is None else parse(text)
+    given["strict"] = config.getoption("strict", default=False) or None
+    for name in ("baseline_dir", "results_dir"):
+        given[name] = given[name] or str(config.rootpath / name.removesuffix("_dir").replace("baseline", "baselines"))
+    return given

@@ -1,0 +1,144 @@
+"""The spine: one short function tells the whole story of a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sglperf.config import Settings
+from sglperf.core.baseline import Baseline
+from sglperf.core.catalogue import METRICS
+from sglperf.core.fingerprint import Fingerprint
+from sglperf.core.machine import Machine
+from sglperf.core.judgement import Question, judge
+from sglperf.core.verdict import Policy, Status, Verdict
+from sglperf.evidence import Measured, context_differences_by_config, questions, to_baseline
+from sglperf.measure import Measurements, Progress, execute
+from sglperf.plan import Place, Plan
+from sglperf.report.document import run_document
+from sglperf.store import BaselineFolder, RunFolder
+from sglperf.target.resolve import Target
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the run takes place.
+
+    Attributes:
+        machine: the host and its GPUs, for the record.
+        fingerprints: server config's label → what must match for its timings to be comparable. Configs on
+            GPU sets with different links have different ones.
+    """
+
+    machine: Machine
+    fingerprints: Mapping[str, Fingerprint]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        questions, verdicts: by case name, in plan order.
+        differences: config label → how head's context differs from its base's, as ``name before → after``.
+        recorded: baseline files written.
+        run: the run's folder name.
+        seconds: where the wall time went.
+        notes: what a person should be told besides.
+    """
+
+    plan: Plan
+    measured: Measured
+    questions: Mapping[str, Question]
+    verdicts: Mapping[str, Verdict]
+    differences: Mapping[str, tuple[str, ...]]
+    recorded: tuple[str, ...]
+    run: str
+    folder: str
+    seconds: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+
+
+def run(
+    plan: Plan,
+    settings: Settings,
+    targets: Mapping[str, Target],
+    site: Site,
+    folder: RunFolder,
+    progress: Progress,
+) -> Outcome:
+    """Measure the plan, judge it as one family, keep everything.
+
+    Args:
+        targets: side → build; ``head`` alone is compared with baselines, ``base`` and ``head`` with each other.
+
+    Raises:
+        SglperfError: nothing could be measured at all, or a baseline or the results folder is unusable.
+    """
+    begin = time.monotonic()
+    paired = "base" in targets
+    stored = {} if paired or settings.baseline == "off" else _read_baselines(plan, settings, site)
+    folder.append("run", {"settings": settings, "targets": targets, "fingerprints": site.fingerprints})
+    measurements = Measurements()
+    measured = Measured(plan, measurements, {side: target.packages for side, target in targets.items()})
+    try:
+        execute(plan, settings, targets, folder, progress, measurements)
+    except BaseException as error:
+        folder.append("interrupted", {"by": type(error).__name__, "seconds": measurements.seconds})
+        raise
+    progress("judging")
+    asked = questions(measured, stored, paired=paired)
+    verdicts = judge(asked, policy(plan, settings))
+    outcome = Outcome(
+        plan=plan,
+        measured=measured,
+        questions=asked,
+        verdicts=verdicts,
+        differences=context_differences_by_config(measured, stored, paired=paired),
+        recorded=() if paired else _record(measured, verdicts, settings, site, folder.name),
+        run=folder.name,
+        folder=str(folder.path),
+        seconds={**measurements.seconds, "total": time.monotonic() - begin},
+        notes=tuple(note for target in targets.values() for note in target.notes),
+    )
+    folder.append("end", {"verdicts": {name: verdict.status for name, verdict in verdicts.items()}})
+    folder.write_json("run.json", run_document(outcome, settings, targets, site))
+    return outcome
+
+
+def policy(plan: Plan, settings: Settings) -> Policy:
+    """How the plan's family is judged; its size is the planned one, whatever was measured of it."""
+    return Policy(alpha=settings.alpha, min_effect=settings.min_effect, family_size=plan.family_size)
+
+
+def _read_baselines(plan: Plan, settings: Settings, site: Site) -> dict[Place, Baseline | None]:
+    """Before anything starts, so that an unusable file costs no measurement."""
+    return {
+        place: BaselineFolder(settings.baseline_dir, site.fingerprints[place[0]].id).read(place[1])
+        for place in dict.fromkeys(ask.place for ask in plan.asks)
+    }
+
+
+def _record(
+    measured: Measured, verdicts: Mapping[str, Verdict], settings: Settings, site: Site, run: str
+) -> tuple[str, ...]:
+    """Keep what is new; with ``--baseline record`` keep all that is valid. An accepted case is else never touched."""
+    if settings.baseline == "off":
+        return ()
+    accepted = {Status.NEW} if settings.baseline == "compare" else set(Status) - {Status.INVALID}
+    names = {name for name, verdict in verdicts.items() if verdict.status in accepted}
+    points = {ask.point for ask in measured.plan.asks if ask.name in names}
+    # A figure that carries no verdict of its own is kept beside those that do.
+    names |= {ask.name for ask in measured.plan.asks if not METRICS[ask.metric].judged and ask.point in points}
+    recorded = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    files = {}
+    for place in dict.fromkeys(ask.place for ask in measured.plan.asks if ask.name in names):
+        fingerprint = site.fingerprints[place[0]]
+        fresh = to_baseline(measured, place, names, fingerprint, run=run, recorded=recorded)
+
+        def merge(known: Baseline | None, fresh: Baseline = fresh) -> Baseline:
+            return fresh if known is None else known.merged(fresh)
+
+        files[str(BaselineFolder(settings.baseline_dir, fingerprint.id).update(place[1], merge))] = True
+    return tuple(files)

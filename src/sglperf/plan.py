@@ -1,0 +1,125 @@
+"""The plan of a run: what the collected tests ask for, known in full before anything starts.
+
+Its size fixes the family that is judged, so a partial run is held to the same standard as a whole one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from sglperf.core.catalogue import METRICS
+from sglperf.core.metric import Kind, Metric
+from sglperf.core.server_config import ServerConfig
+from sglperf.errors import UsageError
+from sglperf.workload.plan import RoundPlan
+from sglperf.workload.shapes import Workload, plan_hash
+
+Place = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One metric of one workload on one server: what a test item wants a verdict on."""
+
+    area: str
+    config: ServerConfig
+    workload: Workload
+    metric: str
+
+    @property
+    def point(self) -> str:
+        """Where it is measured: model, server and workload; the key of a baseline's case."""
+        return f"{self.config.model.name}/{self.config.label}/{self.workload.label}"
+
+    @property
+    def place(self) -> Place:
+        """Which baseline file it belongs to: its server config, whose fingerprint names the folder, and its area."""
+        return self.config.label, self.area
+
+    @property
+    def name(self) -> str:
+        """Unique in a run; the case's name in every report."""
+        return f"{self.point}/{self.metric}"
+
+
+@dataclass(frozen=True)
+class Load:
+    """A workload made concrete: the requests of a round and their identity."""
+
+    workload: Workload
+    round: RoundPlan
+    hash: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run is to measure.
+
+    Attributes:
+        asks: every case, in the order of the tests.
+        launches, rounds, warmup_rounds: per server config, workload and launch.
+    """
+
+    asks: tuple[Ask, ...]
+    launches: int
+    rounds: int
+    warmup_rounds: int
+    seed: int
+
+    @property
+    def configs(self) -> tuple[ServerConfig, ...]:
+        """Distinct server configs, in the order of first use."""
+        return tuple({ask.config.label: ask.config for ask in self.asks}.values())
+
+    @property
+    def family_size(self) -> int:
+        """Number of timing cases that carry a verdict: what the error rate is kept over."""
+        return sum(metric.kind is Kind.TIMING and metric.judged for metric in self._metrics())
+
+    def loads(self, config: ServerConfig) -> tuple[Load, ...]:
+        """What is sent to a server of this config in every round."""
+        shapes = {ask.workload.label: ask.workload for ask in self.asks if ask.config.label == config.label}
+        return tuple(self._load(config, shape) for shape in shapes.values())
+
+    def _load(self, config: ServerConfig, shape: Workload) -> Load:
+        round_ = shape.plan(seed=self.seed, vocab_size=config.model.vocab_size)
+        return Load(shape, round_, plan_hash(round_))
+
+    def _metrics(self) -> Iterator[Metric]:
+        return (METRICS[ask.metric] for ask in self.asks)
+
+
+def check_ask(ask: Ask) -> None:
+    """Refuse, before anything starts, what no server could do.
+
+    Raises:
+        UsageError: an unknown metric, a sequence longer than the model takes, or more than the KV pool holds.
+    """
+    if ask.metric not in METRICS:
+        raise UsageError(f"unknown metric {ask.metric!r}: the suite knows {', '.join(METRICS)}")
+    config, workload = ask.config, ask.workload
+    if workload.longest > config.model.context_length:
+        raise UsageError(
+            f"{workload.label} needs {workload.longest} tokens, {config.model.name} takes {config.model.context_length}: "
+            "shorten the workload in the profile or choose another --model"
+        )
+    streams = getattr(workload, "streams", 1)
+    if streams > config.max_running_requests:
+        raise UsageError(
+            f"{workload.label} runs {streams} streams, the server is limited to {config.max_running_requests}: "
+            "raise max_running_requests in the profile"
+        )
+    # A stream's last page is taken whole, and chunked prefill keeps one page of slack a stream.
+    needed = streams * (workload.longest + 2 * config.page_size)
+    if needed > config.max_total_tokens:
+        raise UsageError(
+            f"{workload.label} needs {needed} tokens of KV cache, the pool is pinned at {config.max_total_tokens}: "
+            "raise max_total_tokens in the profile"
+        )
+
+
+def make_plan(asks: Iterable[Ask], *, launches: int, rounds: int, warmup_rounds: int, seed: int) -> Plan:
+    """The plan for these asks; the same case asked for by two tests is measured and judged once."""
+    unique = {ask.name: ask for ask in asks}
+    return Plan(tuple(unique.values()), launches, rounds, warmup_rounds, seed)

@@ -1,0 +1,333 @@
+"""The pytest side: the ``server`` and ``measure`` fixtures, and one test item per metric.
+
+A perf test's body runs twice. While collecting, ``measure(...).expect(...)`` notes what the test will ask
+for, so the plan, and with it the judged family, is known before a server starts; each expected metric
+becomes an item of its own. When the items run, the plan has been executed and the same call reads the verdict.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sglperf.config import (
+    ConfigFolder,
+    Settings,
+    config_folder,
+    environment_variables,
+    load_model,
+    load_settings,
+    server_configs,
+)
+from sglperf.core.catalogue import METRICS
+from sglperf.core.metric import Kind
+from sglperf.core.server_config import Model, ServerConfig
+from sglperf.errors import InconclusiveWarning, SglperfError
+from sglperf.options import given_options
+from sglperf.plan import Ask, Plan, check_ask, make_plan
+from sglperf.workload.shapes import Workload
+
+if TYPE_CHECKING:
+    from sglperf.pipeline import Outcome
+
+AREAS = ("env", "lifecycle", "prefill", "decode", "serving", "radix", "backend", "kernel", "overlap", "tp")
+MARKERS = {
+    **{area: f"area {area} of the performance suite" for area in AREAS},
+    "exact": "judged without statistics: any change counts",
+    "timing": "judged statistically, over launches",
+    "gpu": "needs a CUDA GPU",
+    "nightly": "too long for a quick look; runs at night",
+    "sweep(name, ...)": "take the values of these arguments from the profile's sweeps",
+}
+
+
+@dataclass
+class Suite:
+    """What one pytest session knows: settings, the asks of the collected items, then the outcome."""
+
+    settings: Settings
+    folder: ConfigFolder
+    model: Model
+    configs: tuple[ServerConfig, ...]
+    plan: Plan | None = None
+    outcome: Outcome | None = None
+
+
+SUITE = pytest.StashKey[Suite]()
+ASK = pytest.StashKey[Ask]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    try:
+        session.config.stash[SUITE] = _suite(session.config)
+    except SglperfError as error:
+        _stop(session, error)
+
+
+def _suite(config: pytest.Config) -> Suite:
+    folder = config_folder(config.rootpath)
+    settings = load_settings(folder, given_options(config), environment_variables(), _accelerators(config))
+    model = load_model(folder, settings.model)
+    return Suite(settings, folder, model, server_configs(settings, model))
+
+
+def _accelerators(config: pytest.Config) -> Sequence[str]:
+    """Product names of the GPUs present; not looked up where the profile is given."""
+    if config.getoption("--profile") not in (None, "auto"):
+        return ()
+    from sglperf.probes.gpu import probe_gpus
+
+    gpus = probe_gpus(visible_devices=environment_variables().get("CUDA_VISIBLE_DEVICES"))
+    return [gpu.name for gpu in gpus.usable]
+
+
+def _stop(session: pytest.Session, error: SglperfError) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        reporter.ensure_newline()
+        reporter.write_line(f"ERROR: {error}", red=True)
+    pytest.exit("sglperf: nothing was measured", returncode=error.exit_code)
+
+
+# ---- collection: parametrize servers, sweeps and metrics
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    suite = metafunc.config.stash.get(SUITE, None)
+    if suite is None or not {"server", "measure"} <= set(metafunc.fixturenames):
+        return
+    ids = [config.label for config in suite.configs]
+    metafunc.parametrize("server", suite.configs, indirect=True, ids=ids, scope="session")
+    sweeps = {name: _sweep(metafunc, suite, name) for mark in metafunc.definition.iter_markers("sweep") for name in mark.args}
+    for name, values in sweeps.items():
+        metafunc.parametrize(name, values, ids=[f"{name.removesuffix('_tokens')}{value}" for value in values])
+    metrics = dict.fromkeys(
+        ask.metric
+        for parameters in _combinations(metafunc, {"server": suite.configs, **sweeps})
+        for ask in planned_asks(suite, metafunc.definition, metafunc.function, parameters)
+    )
+    judged = [_metric_parameter(name) for name in metrics if name not in METRICS or METRICS[name].judged]
+    metafunc.parametrize("measure", judged, indirect=True)
+
+
+def _sweep(metafunc: pytest.Metafunc, suite: Suite, name: str) -> tuple[int, ...]:
+    values = suite.settings.sweeps.get(name, ())
+    if not values:
+        raise pytest.UsageError(
+            f"{metafunc.definition.nodeid}: profile {suite.settings.profile} has no values for sweep {name!r}: "
+            f"add sweeps.{name} to {suite.settings.origin('sweeps')}"
+        )
+    return values
+
+
+def _combinations(metafunc: pytest.Metafunc, ours: dict[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """Every combination of parameters that the test function will be called with, ours and its own marks'."""
+    axes: list[list[dict[str, Any]]] = [[{name: value} for value in values] for name, values in ours.items()]
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        names, values = mark.args[:2]
+        words = [word.strip() for word in names.split(",")] if isinstance(names, str) else list(names)
+        rows = [value.values if hasattr(value, "marks") else value for value in values]
+        axes.append([dict(zip(words, row if len(words) > 1 or hasattr(values[0], "marks") else (row,), strict=True)) for row in rows])
+    for chosen in itertools.product(*axes):
+        yield {name: value for part in chosen for name, value in part.items()}
+
+
+def _metric_parameter(name: str) -> Any:
+    if name not in METRICS:
+        raise pytest.UsageError(f"unknown metric {name!r}: the suite knows {', '.join(METRICS)}")
+    exact = METRICS[name].kind is Kind.EXACT
+    return pytest.param(name, marks=pytest.mark.exact if exact else pytest.mark.timing, id=name)
+
+
+class _Planned(Exception):
+    """Ends a test's planning pass: from here on the body needs what only a run can give."""
+
+
+class _Unplanned:
+    """Stands for a fixture while a test is planned: touching it ends the planning."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise _Planned
+
+
+class _Planner:
+    """``measure`` while collecting: notes workload and metrics."""
+
+    def __init__(self, area: str, config: ServerConfig, suite: Suite) -> None:
+        self._area, self._config, self._suite = area, config, suite
+        self.asks: list[Ask] = []
+
+    def __call__(self, workload: Workload) -> _Planner:
+        self._workload = suite_workload(self._suite, workload)
+        return self
+
+    def expect(self, *metrics: str) -> None:
+        self.asks += [Ask(self._area, self._config, self._workload, metric) for metric in metrics]
+
+
+def suite_workload(suite: Suite, workload: Workload) -> Workload:
+    """The workload with its open lengths filled from the profile."""
+    return workload.filled(suite.settings.workloads.get(workload.kind, {}))
+
+
+def planned_asks(suite: Suite, node: pytest.Item, function: Callable[..., object], parameters: Mapping[str, Any]) -> list[Ask]:
+    """What a test will ask for with these parameters, found by running its body with ``measure`` only taking notes."""
+    area = next((name for name in AREAS if node.get_closest_marker(name)), None)
+    if area is None:
+        raise pytest.UsageError(f"{node.nodeid}: a perf test carries the marker of its area: one of {', '.join(AREAS)}")
+    planner = _Planner(area, parameters["server"], suite)
+    arguments = {
+        name: planner if name == "measure" else parameters.get(name, _Unplanned())
+        for name in inspect.signature(function).parameters
+    }
+    with contextlib.suppress(_Planned):
+        function(**arguments)
+    return planner.asks
+
+
+# ---- execution: the whole plan before the first item, then each item reads its verdict
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    suite = session.config.stash.get(SUITE, None)
+    if suite is None:
+        return
+    try:
+        asks = [ask for item in session.items for ask in _item_asks(suite, item)]
+        for ask in asks:
+            check_ask(ask)
+    except SglperfError as error:
+        _stop(session, error)
+    if asks:
+        settings = suite.settings
+        suite.plan = make_plan(
+            asks,
+            launches=settings.launches,
+            rounds=settings.rounds,
+            warmup_rounds=settings.warmup_rounds,
+            seed=settings.seed,
+        )
+
+
+def _item_asks(suite: Suite, item: pytest.Item) -> Iterator[Ask]:
+    """An item asks for its own metric, and for its test's figures that carry no verdict."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    if not isinstance(item, pytest.Function) or not {"server", "measure"} <= set(parameters):
+        return
+    for ask in planned_asks(suite, item, item.obj, parameters):
+        if ask.metric == parameters["measure"]:
+            item.stash[ASK] = ask
+            yield ask
+        elif not METRICS[ask.metric].judged:
+            yield ask
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    suite = session.config.stash.get(SUITE, None)
+    if suite is None or suite.plan is None or session.config.option.collectonly or session.testsfailed:
+        return
+    from sglperf.session import measure_plan
+
+    try:
+        measure_plan(session.config, suite)
+    except SglperfError as error:
+        _stop(session, error)
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> ServerConfig:
+    """The server that a test is about: attention backend, page size and TP set. One start serves all its tests."""
+    config: ServerConfig = request.param
+    return config
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest) -> Expectation:
+    """Measure a workload on the test's server: ``measure(Decode(streams=8)).expect("inter_token_latency")``.
+
+    Each expected metric is an item of its own, so each has its own outcome.
+    """
+    suite = request.config.stash[SUITE]
+    if suite.outcome is None or ASK not in request.node.stash:
+        pytest.fail("sglperf: this test was not part of the plan that was measured", pytrace=False)
+    expectation = Expectation(request, suite, suite.outcome, request.node.stash[ASK])
+    expectation.refuse_invalid()
+    return expectation
+
+
+class Expectation:
+    """``measure`` while running: turns this item's verdict into the test's outcome."""
+
+    def __init__(self, request: pytest.FixtureRequest, suite: Suite, outcome: Outcome, ask: Ask) -> None:
+        self._request, self._suite, self._outcome, self._ask = request, suite, outcome, ask
+        self._verdict = outcome.verdicts[ask.name]
+        self._workload: Workload | None = None
+
+    def __call__(self, workload: Workload) -> Expectation:
+        self._workload = suite_workload(self._suite, workload)
+        return self
+
+    def refuse_invalid(self) -> None:
+        """A measurement that failed a gate is an error of the set-up, not a failure of SGLang."""
+        verdict = self._verdict
+        self._request.node.user_properties.extend(
+            [("verdict", verdict.status.value), ("code", verdict.code), ("sentence", verdict.sentence)]
+        )
+        if verdict.status.value == "invalid":
+            pytest.fail(f"invalid: {verdict.sentence}", pytrace=False)
+
+    def expect(self, *metrics: str) -> None:
+        """Read the verdict of this item's metric if it is among ``metrics``.
+
+        Raises:
+            pytest.fail.Exception: regressed; or new or incomparable under ``--strict``.
+        """
+        if self._ask.metric not in metrics or self._workload != self._ask.workload:
+            return
+        from sglperf.recorder import record
+
+        record(self._request, self._outcome, self._ask.name)
+        status, said = self._verdict.status.value, f"{self._ask.metric}: {self._verdict.sentence}"
+        if status == "regressed" or (self._suite.settings.strict and status in ("new", "incomparable")):
+            pytest.fail(f"{status}: {said}", pytrace=False)
+        if status == "inconclusive":
+            self._request.node.warn(InconclusiveWarning(said))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """1 says that something regressed; where tests only failed to be measured, 3 says that instead."""
+    suite = session.config.stash.get(SUITE, None)
+    if suite is None or suite.outcome is None or exitstatus != pytest.ExitCode.TESTS_FAILED:
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and not reporter.stats.get("failed"):
+        session.exitstatus = 3
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    suite = terminalreporter.config.stash.get(SUITE, None)
+    if suite is None or suite.outcome is None:
+        return
+    from sglperf.report.terminal import WIDTH, summary
+
+    terminalreporter.section("sglperf")
+    terminalreporter.write_line(
+        summary(suite.outcome, suite.settings, width=WIDTH, colour=terminalreporter.hasmarkup)
+    )

@@ -1,0 +1,150 @@
+"""The server's Prometheus counters, and its prefix cache.
+
+In every supported version the schedulers write their counters on each iteration to files that
+``/metrics`` reads when asked. So a counter never waits for a log interval; it can only lag by the
+iteration that is just ending, which `read_counters_settled` waits out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from sglperf.errors import ServerDied, WorkloadError
+
+_PREFIX = "sglang:"
+# Labels that say what was counted. The others name who counted (rank, model, engine) and are summed over.
+_KINDS = ("mode", "category", "stage", "phase", "component", "cache_source")
+# They move while nothing runs, or with the act of reading.
+_RESTLESS = ("_seconds_total", "http_requests", "http_responses")
+
+
+def read_counters(base_url: str, timeout: float = 10.0) -> dict[str, float]:
+    """Every counter, and every histogram's ``_sum`` and ``_count``, without the ``sglang:`` prefix.
+
+    Each name holds the sum over all labels. Where a label says what was counted, the parts are there
+    too: ``realtime_tokens_total`` and ``realtime_tokens_total{mode=decode}``.
+
+    Raises:
+        ServerDied: the server does not answer.
+    """
+    return parse_counters(_get(base_url, "/metrics", timeout))
+
+
+def read_gauges(base_url: str, timeout: float = 10.0) -> dict[str, float]:
+    """Every gauge, in the same form."""
+    return parse_gauges(_get(base_url, "/metrics", timeout))
+
+
+def parse_counters(text: str) -> dict[str, float]:
+    """`read_counters` of an exposition in Prometheus' text format."""
+    return _summed(text, {"counter", "histogram", "summary"}, ("_bucket", "_created"))
+
+
+def parse_gauges(text: str) -> dict[str, float]:
+    """`read_gauges` of an exposition in Prometheus' text format."""
+    return _summed(text, {"gauge"}, ())
+
+
+def _summed(text: str, types: set[str], without: tuple[str, ...]) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        if family.type not in types:
+            continue
+        for sample in family.samples:
+            if not sample.name.endswith(without or ("\0",)):
+                for name in _names(sample.name.removeprefix(_PREFIX), sample.labels):
+                    sums[name] = sums.get(name, 0.0) + sample.value
+    return sums
+
+
+def _names(name: str, labels: Mapping[str, str]) -> list[str]:
+    return [name, *(f"{name}{{{kind}={labels[kind]}}}" for kind in _KINDS if kind in labels)]
+
+
+def delta(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """After minus before; a counter that did not exist before started at zero."""
+    return {name: value - before.get(name, 0.0) for name, value in after.items()}
+
+
+def read_counters_settled(
+    base_url: str,
+    deadline: float = 5.0,
+    pause: float = 0.05,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    read: Callable[[str], dict[str, float]] = read_counters,
+) -> dict[str, float]:
+    """Counters once two reads in a row agree on everything that only moves with work.
+
+    Raises:
+        WorkloadError: they still move after ``deadline`` seconds: something else uses the server.
+        ServerDied: the server does not answer.
+    """
+    end = clock() + deadline
+    before = read(base_url)
+    while True:
+        sleep(pause)
+        after = read(base_url)
+        moving = _moving(before, after)
+        if not moving:
+            return after
+        if clock() > end:
+            raise WorkloadError(
+                f"{base_url} still counts work after {deadline:g} s of waiting ({moving[0]}); "
+                "some other client is using this server"
+            )
+        before = after
+
+
+def _moving(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    changed = [name for name, value in delta(before, after).items() if value]
+    return [name for name in changed if not any(word in name for word in _RESTLESS)]
+
+
+def flush_cache(
+    base_url: str,
+    deadline: float = 10.0,
+    path: str = "/flush_cache",
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Empty the prefix cache. SGLang refuses while any request is running, so this asks until idle.
+
+    Raises:
+        WorkloadError: it still refuses after ``deadline`` seconds.
+        ServerDied: the server does not answer.
+    """
+    end = clock() + deadline
+    pause = 0.01
+    while True:
+        response = _request("POST", base_url, path, deadline)
+        if response.status_code == 200:
+            return
+        if clock() > end:
+            said = response.text.strip().splitlines()
+            raise WorkloadError(
+                f"the prefix cache of {base_url} could not be flushed within {deadline:g} s: "
+                f"{said[0] if said else response.status_code}. A request is still running there"
+            )
+        sleep(pause)
+        pause = min(2 * pause, 0.25)
+
+
+def _get(base_url: str, path: str, timeout: float) -> str:
+    response = _request("GET", base_url, path, timeout)
+    if response.status_code != 200:
+        raise ServerDied(
+            f"{base_url}{path} answers {response.status_code}. Was the server started with --enable-metrics?"
+        )
+    return response.text
+
+
+def _request(method: str, base_url: str, path: str, timeout: float) -> httpx.Response:
+    try:
+        return httpx.request(method, base_url + path, timeout=timeout, trust_env=False)
+    except httpx.HTTPError as error:
+        raise ServerDied(f"{base_url}{path} does not answer: {error!r}. Look at the server's log") from error

@@ -1,0 +1,63 @@
+"""``run.json``: everything about a run in one versioned document. Schema: docs/formats.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from sglperf import __version__
+
+if TYPE_CHECKING:
+    from sglperf.config import Settings
+    from sglperf.pipeline import Outcome, Site
+    from sglperf.target.resolve import Target
+
+SCHEMA_VERSION = 1
+
+
+def run_document(
+    outcome: Outcome, settings: Settings, targets: Mapping[str, Target], site: Site
+) -> dict[str, Any]:
+    """Build the document; plain values, ready for JSON. Raw arrivals stay in the journal."""
+    measurements = outcome.measured.measurements
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "sglperf": __version__,
+        "run": outcome.run,
+        "fingerprints": {
+            config: {"id": fingerprint.id, **fingerprint.to_dict()}
+            for config, fingerprint in site.fingerprints.items()
+        },
+        "machine": asdict(site.machine),
+        "settings": settings.model_dump(mode="json"),
+        "targets": {side: asdict(target) for side, target in targets.items()},
+        "family_size": outcome.plan.family_size,
+        "seconds": dict(outcome.seconds),
+        "launches": [asdict(launch) for launch in measurements.launches],
+        "rounds": [asdict(round_) for round_ in measurements.rounds],
+        "failures": [
+            {"side": side, "config": config, **asdict(gate)} for (side, config), gate in measurements.failures.items()
+        ],
+        "cases": {name: _case(outcome, name) for name in outcome.verdicts},
+        "context_differences": {label: list(changed) for label, changed in outcome.differences.items()},
+        "baselines_recorded": list(outcome.recorded),
+    }
+
+
+def _case(outcome: Outcome, name: str) -> dict[str, Any]:
+    question, verdict = outcome.questions[name], outcome.verdicts[name]
+    ask = next(ask for ask in outcome.plan.asks if ask.name == name)
+    return {
+        "area": ask.area,
+        "model": ask.config.model.name,
+        "config": ask.config.label,
+        "workload": ask.workload.label,
+        "metric": asdict(question.metric),
+        "base": None if question.base is None else [list(launch) for launch in question.base.launches],
+        "head": [list(launch) for launch in question.head.launches],
+        "status": verdict.status.value,
+        "code": verdict.code,
+        "sentence": verdict.sentence,
+        "comparison": None if verdict.comparison is None else asdict(verdict.comparison),
+    }

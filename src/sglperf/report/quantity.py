@@ -1,0 +1,33 @@
+"""Numbers as a person reads them: four significant digits and the unit's usual prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+
+
+def quantity(value: float, unit: str) -> str:
+    """``0.00721, "s"`` → ``7.210 ms``; counts of tokens stay whole."""
+    if unit in ("s", "s/tok"):
+        scale, prefix = next(((s, p) for s, p in _SECONDS if abs(value) >= s), _SECONDS[-1])
+        return f"{_digits(value / scale)} {prefix}{unit[1:]}"
+    if unit == "ratio":
+        return _digits(value)
+    if unit == "tok" and value == int(value):
+        return f"{int(value):,} {unit}".replace(",", " ")
+    return f"{_digits(value)} {unit}"
+
+
+def center(launches: Sequence[Sequence[float]]) -> float:
+    """The figure that stands for a side in a table: the median over launches of each launch's median round."""
+    return median(median(launch) for launch in launches if len(launch))
+
+
+def _digits(value: float) -> str:
+    if value == 0:
+        return "0"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}".replace(",", " ")
+    return f"{value:#.4g}".rstrip(".")

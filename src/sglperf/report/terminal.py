@@ -1,0 +1,121 @@
+"""The verdict table and what must be said beside it, as text of at most ``width`` columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from io import StringIO
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sglperf.core.catalogue import METRICS
+from sglperf.core.verdict import Status, Verdict
+from sglperf.report.quantity import center, quantity
+
+if TYPE_CHECKING:
+    from sglperf.config import Settings
+    from sglperf.pipeline import Outcome
+    from sglperf.plan import Ask
+
+WIDTH = 100
+_STYLES = {
+    Status.REGRESSED: "bold red",
+    Status.IMPROVED: "bold green",
+    Status.UNCHANGED: "green",
+    Status.INCONCLUSIVE: "yellow",
+    Status.INCOMPARABLE: "magenta",
+    Status.NEW: "cyan",
+    Status.INVALID: "bold red",
+}
+_TO_EXPLAIN = (Status.INVALID, Status.REGRESSED, Status.INCOMPARABLE, Status.IMPROVED)
+_MOST_DIFFERENCES = 8
+# Fixed widths, so that the tables of all points stand under one another. With the first column, the
+# verdict and a blank on either side of each they come to 100.
+_COLUMNS = {"base": 11, "head": 11, "ratio": 5, "interval": 13, "could see": 8}
+
+
+def summary(outcome: Outcome, settings: Settings, *, width: int, colour: bool) -> str:
+    """Table of verdicts, reasons, and where everything was kept."""
+    buffer = StringIO()
+    console = Console(file=buffer, width=width, force_terminal=colour, no_color=not colour, highlight=False)
+    for point in dict.fromkeys(ask.point for ask in outcome.plan.asks):
+        asks = [ask for ask in outcome.plan.asks if ask.point == point]
+        console.print(Text(f"{asks[0].area} · {point.replace('/', ' · ')}", style="bold"))
+        console.print(_table(outcome, asks))
+    for line in _lines(outcome, settings):
+        console.print(Text("\n".join(textwrap.wrap(line, width, subsequent_indent="  ", break_on_hyphens=False))))
+    return buffer.getvalue().rstrip("\n")
+
+
+def _table(outcome: Outcome, asks: list[Ask]) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 1), pad_edge=False, header_style="dim")
+    table.add_column("metric", no_wrap=True, width=26)
+    for name, columns in _COLUMNS.items():
+        table.add_column(name, justify="right", no_wrap=True, width=columns)
+    table.add_column("verdict", no_wrap=True, width=12)
+    for ask in asks:
+        table.add_row(*_row(outcome, ask))
+    return table
+
+
+def _row(outcome: Outcome, ask: Ask) -> tuple[str | Text, ...]:
+    metric = METRICS[ask.metric]
+    if not metric.judged:
+        head = outcome.measured.evidence("head", ask).launches
+        return (ask.metric, "", quantity(center(head), metric.unit) if any(head) else "–", "", "", "", Text("–", "dim"))
+    question, verdict = outcome.questions[ask.name], outcome.verdicts[ask.name]
+    sides = (None if question.base is None else question.base.launches, question.head.launches)
+    values = ("–" if not side or not any(side) else quantity(center(side), metric.unit) for side in sides)
+    return (ask.metric, *values, *_comparison(verdict), Text(verdict.status.value, _STYLES[verdict.status]))
+
+
+def _comparison(verdict: Verdict) -> tuple[str, str, str]:
+    found = verdict.comparison
+    if found is None:
+        return "", "", ""
+    return f"{found.ratio:.3f}", f"{found.low:.3f} … {found.high:.3f}", f"±{found.detectable_effect:.1%}"
+
+
+def _lines(outcome: Outcome, settings: Settings) -> Iterator[str]:
+    counts = Counter(verdict.status for verdict in outcome.verdicts.values())
+    yield ""
+    yield ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status])
+    for status in _TO_EXPLAIN:
+        yield from _explained(outcome, status)
+    for label, changed in outcome.differences.items():
+        yield from _context(label, changed)
+    measurements = outcome.measured.measurements
+    configs, launches = len(outcome.plan.configs), outcome.plan.launches
+    seconds = outcome.seconds
+    yield (
+        f"{len(measurements.launches)} server starts ({configs} configurations × {launches} launches); "
+        f"{seconds['total']:.0f} s: starts {seconds.get('start', 0):.0f} s, load {seconds.get('load', 0):.0f} s, "
+        f"warm-up {seconds.get('warm-up', 0):.0f} s"
+    )
+    if outcome.recorded:
+        yield f"recorded as baseline: {', '.join(outcome.recorded)}"
+    elif counts[Status.NEW] and settings.baseline == "off":
+        yield "no baseline read or recorded (--baseline off)"
+    yield from outcome.notes
+    yield f"kept in {outcome.folder}"
+
+
+def _explained(outcome: Outcome, status: Status) -> Iterator[str]:
+    """Each case's sentence; cases that share a sentence share a line."""
+    sentences: dict[str, list[str]] = {}
+    for name, verdict in outcome.verdicts.items():
+        if verdict.status is status:
+            sentences.setdefault(verdict.sentence, []).append(name)
+    for sentence, names in sentences.items():
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield f"{status.value}: {names[0]}{others}: {sentence}"
+
+
+def _context(label: str, changed: tuple[str, ...]) -> Iterator[str]:
+    shown = "; ".join(changed[:_MOST_DIFFERENCES])
+    more = len(changed) - _MOST_DIFFERENCES
+    yield f"context differs on {label}: {shown}" + (f"; and {more} more in run.json" if more > 0 else "")

@@ -1,0 +1,272 @@
+"""Start one SGLang server, hand it over ready and verified, and end it without a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+import psutil
+from platformdirs import user_cache_path
+
+from sglperf.core.server_config import ServerConfig
+from sglperf.errors import LaunchError, MeasurementError, ServerDied, StoreError
+from sglperf.probes.server_info import ServerInfo
+from sglperf.server import guardian
+from sglperf.server.arguments import Place, server_command, server_environment, telling
+from sglperf.server.failure import exit_words, explain
+from sglperf.server.leases import Lease, gpu_uuids, lease_gpus, lease_port
+from sglperf.server.model import materialize
+from sglperf.server.readiness import Progress, await_ready, verify
+from sglperf.target.resolve import Target
+
+DEFAULT_TIMEOUT = 600.0
+"""Seconds a start may take: a 70B shape with graph capture needs minutes."""
+
+_GRACE_SECONDS = 0.5
+_STOP_SECONDS = 15.0
+
+
+@dataclass
+class Guarded:
+    """A command running under its guardian."""
+
+    process: subprocess.Popen[bytes]
+    channel: socket.socket
+    pid: int | None = None
+    exit_code: int | None = None
+    _heard: bytes = b""
+
+    def listen(self) -> None:
+        """Take in what the guardian has said so far, without waiting."""
+        with contextlib.suppress(BlockingIOError, OSError):
+            while chunk := self.channel.recv(4096, socket.MSG_DONTWAIT):
+                self._heard += chunk
+        for line in self._heard.decode().splitlines():
+            word, _, number = line.partition(" ")
+            if word == "pid" and number:
+                self.pid = int(number)
+            elif word == "exit" and number:
+                self.exit_code = int(number)
+
+    def ended(self) -> str | None:
+        """How the command ended (``exit status 1``), or None while it runs."""
+        self.listen()
+        if self.exit_code is not None:
+            return exit_words(self.exit_code)
+        if self.process.poll() is not None:
+            self.listen()
+            code = self.exit_code
+            return exit_words(code) if code is not None else "its guardian was killed, and the server with it"
+        return None
+
+    def stop(self) -> None:
+        """End the command and everything below it; returns once nothing is left."""
+        self.channel.close()
+        try:
+            self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            _kill_tree(self.process.pid)
+            self.process.wait()
+
+
+def guard(command: Sequence[str], *, environment: Mapping[str, str], directory: Path, log: Path) -> Guarded:
+    """Run ``command`` in ``directory`` (removed at its end), its output going to ``log``."""
+    ours, theirs = socket.socketpair()
+    with theirs, log.open("ab") as output:
+        words = [str(theirs.fileno()), str(os.getpid()), str(_GRACE_SECONDS), str(directory)]
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", guardian.__file__, *words, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(environment),
+                cwd=directory,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            raise
+    return Guarded(process, ours)
+
+
+def _kill_tree(pid: int) -> None:
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for each in [*process.children(recursive=True), process]:
+            with contextlib.suppress(psutil.Error):
+                each.kill()
+
+
+@dataclass
+class Server:
+    """A ready server; a context manager that stops it.
+
+    Attributes:
+        base_url: ``http://127.0.0.1:PORT``.
+        pid: SGLang's main process.
+        log_path: its output.
+        startup_seconds: from the start of the process until it answered.
+        info: what it says of itself.
+        command: its command line.
+        environment: the variables set or inherited that may change what is measured.
+    """
+
+    base_url: str
+    pid: int
+    log_path: Path
+    startup_seconds: float
+    info: ServerInfo
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    _guarded: Guarded = field(repr=False)
+    _resources: contextlib.ExitStack = field(repr=False)
+
+    def check_alive(self) -> None:
+        """Raises ServerDied, with the last log lines, once the process is gone."""
+        end = self._guarded.ended()
+        if end is not None:
+            raise ServerDied(f"the server at {self.base_url} died: {end}. {explain(self.log_path)}")
+
+    def processes(self) -> list[psutil.Process]:
+        """The server's processes: main first, then its schedulers and helpers."""
+        try:
+            main = psutil.Process(self.pid)
+            return [main, *main.children(recursive=True)]
+        except psutil.Error:
+            return []
+
+    def stop(self) -> None:
+        """End it and everything below; may be called twice."""
+        self._resources.close()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def start_server(
+    target: Target,
+    config: ServerConfig,
+    *,
+    log_path: Path,
+    timeout: float = DEFAULT_TIMEOUT,
+    on_progress: Progress | None = None,
+    port: int | None = None,
+    wait_for_gpus: float = 0.0,
+    cache: Path | None = None,
+) -> Server:
+    """Start ``target`` as ``config`` asks, and return once it is ready and verified.
+
+    Args:
+        target: the build to start.
+        config: what to start.
+        log_path: where its output goes; appended to, parents are made.
+        timeout: seconds until a start that is not ready counts as hung.
+        on_progress: called about ten times a second while starting.
+        port: a loopback port to insist on; default a free one.
+        wait_for_gpus: seconds to wait for another run to release the GPUs.
+        cache: parent of model folders and per-target JIT caches; default the user's cache.
+
+    Raises:
+        LaunchError: it did not come up, hung, or came up as something else; nothing is left running.
+        ConfigError: the config cannot be started at all.
+        StoreError: the log or the model folder cannot be written.
+    """
+    name = f"sglperf-{secrets.token_hex(6)}"
+    with contextlib.ExitStack() as stack:
+        cache = cache or user_cache_path("sglperf")
+        devices = gpu_uuids(config.tp_set) if config.device == "cuda" else ()
+        leases = stack.enter_context(lease_gpus(devices, wait_seconds=wait_for_gpus))
+        number, lease = lease_port(port)
+        stack.callback(lease.release)
+        place = Place(
+            port=number,
+            name=name,
+            model_path=materialize(config.model, cache / "models"),
+            # Not in the results folder: ZeroMQ's socket paths must stay below 108 characters.
+            directory=Path(stack.enter_context(_scratch())),
+            cache=cache / "jit",
+            devices=devices,
+            cpus=tuple(sorted(os.sched_getaffinity(0))),
+        )
+        return _launch(target, config, place, log_path, timeout, on_progress, [*leases, lease], stack)
+
+
+@contextlib.contextmanager
+def _scratch():  # type: ignore[no-untyped-def]
+    with tempfile.TemporaryDirectory(prefix="sglperf-", ignore_cleanup_errors=True) as directory:
+        yield directory
+
+
+def _launch(
+    target: Target,
+    config: ServerConfig,
+    place: Place,
+    log: Path,
+    timeout: float,
+    on_progress: Progress | None,
+    leases: Sequence[Lease],
+    stack: contextlib.ExitStack,
+) -> Server:
+    command = server_command(target, config, place)
+    environment = server_environment(target, config, place, os.environ)
+    recorded = telling(environment, config)
+    _open_log(log, command, environment)
+    started = time.monotonic()
+    guarded = guard(command, environment=environment, directory=place.directory, log=log)
+    stack.callback(guarded.stop)
+    for lease in leases:
+        lease.note_guardian(guarded.process.pid)
+    base_url = f"http://127.0.0.1:{place.port}"
+
+    def check_alive() -> None:
+        if end := guarded.ended():
+            raise LaunchError(f"the server for {config.label} ended while starting: {end}. {explain(log)}")
+
+    url = base_url + target.adapter.server_info
+    info = await_ready(url, log, timeout, check_alive, on_progress, started)
+    seconds = time.monotonic() - started
+    verify(info, target, config, place.name)
+    _freeze_garbage(base_url + target.adapter.freeze_gc)
+    return Server(
+        base_url, guarded.pid or 0, log, seconds, info, tuple(command), recorded, guarded, stack.pop_all()
+    )
+
+
+def _freeze_garbage(url: str) -> None:
+    """What SGLang does after its own warm-up, which was skipped: without it, whether a full garbage
+    collection lands in a measured round depends on the version and on a race at start."""
+    with contextlib.suppress(httpx.HTTPError):
+        httpx.post(url, timeout=10.0, trust_env=False)
+
+
+def _open_log(log: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    own = {name: value for name, value in environment.items() if os.environ.get(name) != value}
+    words = [*(f"{name}={shlex.quote(value)}" for name, value in sorted(own.items())), shlex.join(command)]
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"# {' '.join(words)}\n")
+    except OSError as error:
+        raise StoreError(f"cannot write the server's log {log}: {error}. Choose a writable folder") from error
+
+
+__all__ = ["DEFAULT_TIMEOUT", "MeasurementError", "Server", "start_server"]

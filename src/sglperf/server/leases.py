@@ -1,0 +1,202 @@
+"""Ports and GPUs that two runs on one machine must not share.
+
+A lease is a lock file that the operating system releases with the process that holds it, so a killed
+run leaves nothing to clean up. Who holds it is written beside it, for the other run's message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from sglperf.errors import ConfigError, LaunchError
+
+# Below the range the kernel hands out by itself (32768 and up), where nobody gets one by accident.
+_PORTS = range(20000, 30000)
+_DYING_SECONDS = 15.0
+
+
+@dataclass
+class Lease:
+    """A held lock; `release` may be called twice."""
+
+    name: str
+    lock: FileLock
+    owner: Path = field(repr=False)
+
+    def note_guardian(self, pid: int) -> None:
+        """Leave the guardian's pid, which may outlive this process by a second or two."""
+        _write_owner(self.owner, {"pid": os.getpid(), "guardian": pid})
+
+    def release(self) -> None:
+        """Give it back."""
+        if self.lock.is_locked:
+            self.owner.unlink(missing_ok=True)
+            self.lock.release()
+
+
+def lock_directory() -> Path:
+    """One per user and machine: the same for every run, whatever their TMPDIR or XDG variables say."""
+    directory = Path(f"/tmp/sglperf-leases-{os.getuid()}")
+    directory.mkdir(mode=0o700, exist_ok=True)
+    return directory
+
+
+def lease_port(requested: int | None = None, directory: Path | None = None) -> tuple[int, Lease]:
+    """A loopback port no other run gets while the lease is held, and that is free right now.
+
+    Raises:
+        LaunchError: the requested port is taken, or none is free.
+    """
+    if requested is not None:
+        lease = _try_port(requested, directory)
+        if lease is None:
+            raise LaunchError(_port_taken(requested, directory))
+        return requested, lease
+    for port in random.sample(_PORTS, 200):
+        lease = _try_port(port, directory)
+        if lease is not None:
+            return port, lease
+    raise LaunchError(f"no free port on 127.0.0.1 among 200 tried in {_PORTS.start}–{_PORTS.stop}; stop some servers")
+
+
+def _try_port(port: int, directory: Path | None) -> Lease | None:
+    lease = _acquire(f"port-{port}", directory, 0.0)
+    if lease is None:
+        return None
+    if not _bindable(port):
+        lease.release()
+        return None
+    return lease
+
+
+def _bindable(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As uvicorn binds: a port in TIME_WAIT is free, one that somebody listens on is not.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def _port_taken(port: int, directory: Path | None) -> str:
+    holder = _holder(f"port-{port}", directory) or _listener(port)
+    return f"port {port} on 127.0.0.1 is taken{holder}. Give another one, or none to have a free one chosen"
+
+
+def _listener(port: int) -> str:
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return ""
+
+
+@contextlib.contextmanager
+def lease_gpus(
+    gpus: Sequence[str], *, wait_seconds: float = 0.0, directory: Path | None = None
+) -> Iterator[list[Lease]]:
+    """Hold every GPU (by UUID) of a TP set, in an order that cannot deadlock with another run.
+
+    Raises:
+        LaunchError: another run holds one of them, still after ``wait_seconds``.
+    """
+    with contextlib.ExitStack() as stack:
+        leases = []
+        for gpu in sorted(set(gpus)):
+            lease = _acquire(f"gpu-{gpu}", directory, wait_seconds)
+            if lease is None:
+                holder = _holder(f"gpu-{gpu}", directory)
+                raise LaunchError(f"GPU {gpu} is in use{holder}. Wait for that run, or choose others with --tp-gpus")
+            stack.callback(lease.release)
+            leases.append(lease)
+        yield leases
+
+
+def _acquire(name: str, directory: Path | None, wait_seconds: float) -> Lease | None:
+    folder = directory or lock_directory()
+    lease = Lease(name, FileLock(folder / f"{name}.lock"), folder / f"{name}.json")
+    try:
+        lease.lock.acquire(timeout=wait_seconds)
+    except Timeout:
+        return None
+    _await_guardian(lease.owner)
+    _write_owner(lease.owner, {"pid": os.getpid()})
+    return lease
+
+
+def _await_guardian(owner: Path) -> None:
+    """A killed run's guardian needs a moment to end its server; until then the GPU is not free."""
+    guardian = _read_owner(owner).get("guardian")
+    deadline = time.monotonic() + _DYING_SECONDS
+    while guardian and _is_guardian(guardian) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _is_guardian(pid: int) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and "guardian.py" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def _holder(name: str, directory: Path | None) -> str:
+    pid = _read_owner((directory or lock_directory()) / f"{name}.json").get("pid")
+    return f" by another sglperf run (pid {pid})" if pid else ""
+
+
+def _read_owner(path: Path) -> dict[str, int]:
+    try:
+        owner = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {key: value for key, value in owner.items() if isinstance(value, int)} if isinstance(owner, dict) else {}
+
+
+def _write_owner(path: Path, owner: dict[str, int]) -> None:
+    with contextlib.suppress(OSError):  # only a message would lack a pid
+        path.write_text(json.dumps(owner), "utf-8")
+
+
+def gpu_uuids(indices: Sequence[int]) -> tuple[str, ...]:
+    """UUIDs of GPUs by their index in PCI order, as nvidia-smi counts them.
+
+    Raises:
+        ConfigError: there is no such GPU, or no NVIDIA driver at all.
+    """
+    found = _all_uuids()
+    missing = [index for index in indices if not 0 <= index < len(found)]
+    if missing:
+        names = ", ".join(map(str, missing))
+        has = f"GPUs 0–{len(found) - 1}" if len(found) > 1 else ("GPU 0" if found else "no GPU that NVML can see")
+        raise ConfigError(f"TP set {tuple(indices)} names GPU {names}, but this machine has {has}. Change --tp-gpus")
+    return tuple(found[index] for index in indices)
+
+
+def _all_uuids() -> list[str]:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        uuids = [pynvml.nvmlDeviceGetUUID(handle) for handle in handles]
+        return [uuid.decode() if isinstance(uuid, bytes) else uuid for uuid in uuids]
+    finally:
+        pynvml.nvmlShutdown()

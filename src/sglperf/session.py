@@ -1,0 +1,88 @@
+"""One pytest session's measurement: from settings to targets, machine and folder, then the pipeline."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from sglperf.core.fingerprint import fingerprint
+from sglperf.errors import UsageError
+from sglperf.pipeline import Site, run
+from sglperf.probes.machine import probe_machine
+from sglperf.store import RunFolder
+from sglperf.target.resolve import Target, resolve_target
+
+if TYPE_CHECKING:
+    import pytest
+
+    from sglperf.config import Settings
+    from sglperf.plugin import Suite
+
+
+def measure_plan(config: pytest.Config, suite: Suite) -> None:
+    """Execute the suite's plan and leave the outcome in ``suite.outcome``.
+
+    Raises:
+        SglperfError: nothing could be measured.
+    """
+    assert suite.plan is not None
+    progress = ProgressLine(config)
+    progress("looking at the machine and the target")
+    targets = _targets(suite.settings)
+    site = _site(suite)
+    with RunFolder(suite.settings.results_dir) as folder:
+        try:
+            suite.outcome = run(suite.plan, suite.settings, targets, site, folder, progress)
+        except KeyboardInterrupt:
+            progress(f"interrupted; the rounds measured so far are in {folder.path / 'journal.jsonl'}", done=True)
+            raise
+        finally:
+            progress.close()
+
+
+def _targets(settings: Settings) -> dict[str, Target]:
+    if (settings.base is None) != (settings.head is None):
+        raise UsageError("--base and --head go together: give both, or --target alone")
+    if settings.base is not None and settings.target is not None:
+        raise UsageError("--target compares with a baseline, --base and --head with each other: give one or the other")
+    if settings.base is None:
+        return {"head": resolve_target(settings.target)}
+    return {"base": resolve_target(settings.base), "head": resolve_target(settings.head)}
+
+
+def _site(suite: Suite) -> Site:
+    assert suite.plan is not None
+    machine = probe_machine()
+    sets = {config.label: config.tp_set if config.device == "cuda" else () for config in suite.plan.configs}
+    return Site(machine, {label: fingerprint(machine, gpus) for label, gpus in sets.items()})
+
+
+class ProgressLine:
+    """What the run is doing: one line that is overwritten in a terminal, one line per finished step elsewhere."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+        self._begin = time.monotonic()
+        self._live = self._reporter is not None and self._reporter.isatty and config.get_verbosity() >= 0
+        self._open = False
+
+    def __call__(self, text: str, *, done: bool = False) -> None:
+        """Show ``text``; ``done`` keeps the line."""
+        if self._reporter is None or not (done or self._live):
+            return
+        line = f"[{time.monotonic() - self._begin:4.0f} s] {text}"
+        if done and not self._open:
+            self._reporter.ensure_newline()
+        if self._live:
+            self._reporter.rewrite(line if done else line[: self._reporter._tw.fullwidth - 1], erase=True)
+        else:
+            self._reporter.write(line)
+        self._open = not done
+        if done:
+            self._reporter.write("\n")
+
+    def close(self) -> None:
+        """Wipe an unfinished line."""
+        if self._open:
+            self._reporter.rewrite("", erase=True)
+            self._open = False

@@ -1,0 +1,134 @@
+"""What each SGLang version calls things: the one place that knows.
+
+Read from the packages 0.5.16 to 0.5.23 (their argument parsers, endpoints, collectors and request
+statistics). A newer version is taken to behave like the newest known one, which is said in a note; an
+older one is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from packaging.version import InvalidVersion, Version
+
+from sglperf.errors import TargetError
+
+OLDEST = Version("0.5.16")
+NEWEST = Version("0.5.23")
+
+_BACKENDS = (
+    "triton torch_native flex_attention dsa nsa dsv4 compressed fa3 fa4 flashinfer flashmla trtllm_mla "
+    "cutedsl_mla tokenspeed_mla trtllm_mha aiter wave intel_amx ascend intel_xpu"
+).split()
+# Backend → first version that knows it, first that no longer does.
+_CHANGED_BACKENDS = {
+    "cutlass_mla": (None, "0.5.20"),
+    "dual_chunk_flash_attn": (None, "0.5.20"),
+    "hpc_ops": ("0.5.17", None),
+    "minicpm_flashattn": ("0.5.19", None),
+    "minicpm_flashinfer": ("0.5.19", None),
+    "qsa": ("0.5.20", None),
+    "llada2_cfg_flashinfer": ("0.5.22", None),
+}
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Names and habits of one SGLang version.
+
+    Attributes:
+        version: the known release whose names these are.
+        attention_backends: values of ``--attention-backend``.
+        eviction_policies: values of ``--radix-eviction-policy``.
+        old_graph_flags: whether ``--cuda-graph-max-bs`` and ``--cuda-graph-bs`` still exist beside
+            ``--cuda-graph-max-bs-decode`` and ``--cuda-graph-bs-decode``, which every version has.
+        get_load: whether ``/get_load`` still exists beside ``/v1/loads``, which every version has.
+        freezes_garbage: whether the server freezes its garbage collector after its warm-up.
+        stage_seconds: whether ``scheduler_stage_seconds_total`` and its kin are counted.
+        first_token_latency: whether ``meta_info`` has it.
+        queue_time_sums_waits: whether ``queue_time`` adds up every wait of a retracted request; before,
+            it was the last one only.
+        exact: whether the target's version is a known one; if not, the above is a guess.
+        notes: what a reader of results should know.
+    """
+
+    version: Version
+    attention_backends: frozenset[str]
+    eviction_policies: tuple[str, ...]
+    old_graph_flags: bool
+    get_load: bool
+    freezes_garbage: bool
+    stage_seconds: bool
+    first_token_latency: bool
+    queue_time_sums_waits: bool
+    exact: bool
+    notes: tuple[str, ...] = ()
+
+    # The same in every supported version; `/server_info` has the deprecated alias `/get_server_info`.
+    server_info = "/server_info"
+    loads = "/v1/loads"
+    flush_cache = "/flush_cache"
+    freeze_gc = "/freeze_gc"
+    metrics = "/metrics"
+    generate = "/generate"
+    start_profile = "/start_profile"
+    stop_profile = "/stop_profile"
+    incremental_output = "--incremental-streaming-output"
+    sleep_on_idle = "--sleep-on-idle"
+    eviction_policy = "--radix-eviction-policy"
+    graph_batch_limit = "--cuda-graph-max-bs-decode"
+    graph_batches = "--cuda-graph-bs-decode"
+    no_graphs = "--disable-cuda-graph"
+    one_batch_module = "sglang.benchmark.one_batch"
+
+    @property
+    def request_timings(self) -> tuple[str, ...]:
+        """Fields of ``meta_info`` that hold durations, seconds."""
+        always = ("queue_time", "e2e_latency")
+        return (*always, "first_token_latency") if self.first_token_latency else always
+
+    @property
+    def kind_of_queue_time(self) -> str:
+        """What ``queue_time`` means here; two targets are comparable in it only if this agrees."""
+        return "all waits" if self.queue_time_sums_waits else "last wait"
+
+
+def adapter_for(version: str) -> Adapter:
+    """The adapter of a version as SGLang itself writes it (``0.5.23``, ``0.5.23.post1+gabc``).
+
+    Raises:
+        TargetError: older than the oldest supported version, or not a version at all.
+    """
+    try:
+        release = Version(Version(version).base_version)
+    except InvalidVersion as error:
+        raise TargetError(f"{version!r} is not a version of SGLang; check sglang/version.py there") from error
+    if release < OLDEST:
+        raise TargetError(f"SGLang {version} is older than {OLDEST}, the oldest supported. Use a newer target")
+    known = min(release, NEWEST)
+    newer = f"SGLang {version} is newer than {NEWEST}, the newest known here, and taken to behave like it"
+    return _adapter(known, release == known, () if release == known else (newer,))
+
+
+def _adapter(version: Version, exact: bool, notes: tuple[str, ...]) -> Adapter:
+    def since(first: str) -> bool:
+        return version >= Version(first)
+
+    changed = {
+        name
+        for name, (first, last) in _CHANGED_BACKENDS.items()
+        if (first is None or since(first)) and (last is None or not since(last))
+    }
+    return Adapter(
+        version=version,
+        attention_backends=frozenset({*_BACKENDS, *changed}),
+        eviction_policies=("lru", "lfu", "slru", "priority", *(("tlru",) if since("0.5.21") else ())),
+        old_graph_flags=not since("0.5.20"),
+        get_load=not since("0.5.21"),
+        freezes_garbage=since("0.5.18"),
+        stage_seconds=since("0.5.20"),
+        first_token_latency=since("0.5.21"),
+        queue_time_sums_waits=since("0.5.21"),
+        exact=exact,
+        notes=notes,
+    )

@@ -1,0 +1,185 @@
+"""From a target's specification to the exact SGLang build that will be measured."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sglperf.errors import TargetError
+from sglperf.target.adapter import Adapter, adapter_for
+from sglperf.target.checkout import GitFacts, Snapshot, find_package, git_facts, take_snapshot
+from sglperf.target.environment import Environment, inspect_environment
+
+_PINNED = re.compile(r"sglang\s*==\s*(?P<version>[^\s,;]+)$")
+_REVISION = re.compile(r"[0-9a-f]{7,40}|HEAD([~^]\d*)*|[\w.-]+/[\w./-]+|v?\d+(\.\d+)+\w*|[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Target:
+    """An SGLang build under test.
+
+    Attributes:
+        label: short name for tables: ``sglang 0.5.23``, ``my-checkout@1a2b3c4d5+local``.
+        interpreter: the Python that runs it.
+        import_path: directory to put first on PYTHONPATH, or None for the installed package.
+        version: what the running server must say its version is.
+        commit: full git commit of a checkout, or None.
+        dirty_hash: hash of a checkout's uncommitted changes; None where there are none or no git.
+        content: hash of a checkout's files; None for an installed package.
+        packages: installed version by distribution name, and ``python``.
+        notes: what a reader should know, e.g. that compiled modules were borrowed.
+    """
+
+    label: str
+    interpreter: Path
+    import_path: Path | None
+    version: str
+    commit: str | None = None
+    dirty_hash: str | None = None
+    content: str | None = None
+    packages: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Identity for per-target caches: 12 hex digits of interpreter, packages and content."""
+        parts = [str(self.interpreter), self.version, self.content or "", str(sorted(self.packages.items()))]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+    @property
+    def adapter(self) -> Adapter:
+        """What this version calls its flags, endpoints and counters."""
+        return adapter_for(self.version)
+
+
+def resolve_target(
+    spec: str | None = None, *, interpreter: Path | None = None, cache: Path | None = None
+) -> Target:
+    """The build that ``spec`` names.
+
+    Args:
+        spec: None (the SGLang importable here), ``sglang==X``, a path to a Python interpreter, or a
+            path to a checkout (a directory with ``python/sglang/`` or ``sglang/``).
+        interpreter: the Python for a checkout or a pinned version; default this process's.
+        cache: where snapshots of checkouts are kept; default the user's cache.
+
+    Raises:
+        TargetError: there is no SGLang at ``spec``; the message says what to do instead.
+    """
+    python = interpreter or Path(sys.executable)
+    if spec is None:
+        return _from_environment(inspect_environment(python, pythonpath=interpreter is None), cache)
+    if pinned := _PINNED.match(spec.strip()):
+        return _pinned(pinned["version"], python, cache)
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return _from_directory(path, python, cache)
+    if path.exists():
+        return _from_environment(inspect_environment(Path(os.path.abspath(path))), cache)  # noqa: PTH100
+    raise TargetError(_not_there(spec))
+
+
+def _not_there(spec: str) -> str:
+    choices = "Give an interpreter, a checkout directory, or sglang==VERSION"
+    if os.sep not in spec and _REVISION.fullmatch(spec):
+        return (
+            f"no file or directory {spec!r}, and git revisions as targets are not supported yet. "
+            f"Check the revision out (git worktree add DIR {spec}) and give DIR. {choices}"
+        )
+    return f"no file or directory {spec!r}. {choices}"
+
+
+def _pinned(version: str, python: Path, cache: Path | None) -> Target:
+    environment = inspect_environment(python)
+    installed = environment.packages.get("sglang")
+    if installed != version:
+        has = f"has sglang {installed}" if installed else "has no sglang"
+        raise TargetError(
+            f"sglang=={version} was asked for, but {python} {has}. Use an environment with that version, "
+            f"e.g. `tox -e sglang{version.replace('.', '')}`, and give the path of its python"
+        )
+    return _from_environment(environment, cache)
+
+
+def _from_directory(directory: Path, python: Path, cache: Path | None) -> Target:
+    package = find_package(directory)
+    if package is not None:
+        return _from_checkout(package, inspect_environment(python), cache)
+    inner = directory / "bin" / "python"
+    if inner.exists():
+        return _from_environment(inspect_environment(Path(os.path.abspath(inner))), cache)  # noqa: PTH100
+    raise TargetError(
+        f"{directory} is neither an SGLang checkout (no python/sglang/ or sglang/ in it) nor a virtual "
+        "environment (no bin/python). Give one of them, or a path to an interpreter"
+    )
+
+
+def _from_environment(environment: Environment, cache: Path | None) -> Target:
+    if environment.sglang is None:
+        raise TargetError(
+            f"no SGLang can be imported by {environment.interpreter}. Install it there "
+            "(uv pip install sglang), or give --target an interpreter or a checkout that has it"
+        )
+    installed = environment.packages.get("sglang")
+    if installed is None or not _is_site(environment.sglang):
+        return _from_checkout(environment.sglang, environment, cache)
+    return Target(
+        label=f"sglang {installed}",
+        interpreter=environment.interpreter,
+        import_path=None,
+        version=installed,
+        packages=environment.packages,
+        notes=adapter_for(installed).notes,
+    )
+
+
+def _is_site(package: Path) -> bool:
+    return package.parent.name in {"site-packages", "dist-packages"}
+
+
+def _from_checkout(package: Path, environment: Environment, cache: Path | None) -> Target:
+    if "torch" not in environment.packages:
+        raise TargetError(
+            f"{environment.interpreter} has no torch, so the checkout {package.parent} cannot run there. "
+            "Install SGLang's dependencies (uv pip install sglang), or give another interpreter"
+        )
+    facts = git_facts(package)
+    donor = environment.sglang if environment.sglang != package else None
+    installed = environment.packages.get("sglang", "0")
+    snapshot = take_snapshot(package, donor, installed, facts, cache or _default_cache())
+    return Target(
+        label=_checkout_label(package, facts, snapshot),
+        interpreter=environment.interpreter,
+        import_path=snapshot.import_path,
+        version=snapshot.version,
+        commit=facts.commit if facts else None,
+        dirty_hash=facts.dirty_hash if facts else None,
+        content=snapshot.content,
+        packages={**environment.packages, "sglang": snapshot.version},
+        notes=(*_borrowing(snapshot, installed), *adapter_for(snapshot.version).notes),
+    )
+
+
+def _checkout_label(package: Path, facts: GitFacts | None, snapshot: Snapshot) -> str:
+    root = package.parent.parent if package.parent.name == "python" else package.parent
+    if facts is None:
+        return f"{root.name}@{snapshot.content[:9]}"
+    return f"{root.name}@{facts.commit[:9]}{'+local' if facts.dirty_hash else ''}"
+
+
+def _borrowing(snapshot: Snapshot, installed: str) -> tuple[str, ...]:
+    if not snapshot.borrowed:
+        return ()
+    count = len(snapshot.borrowed)
+    return (f"{count} compiled modules come from the installed sglang {installed}",)
+
+
+def _default_cache() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("sglperf") / "snapshots"

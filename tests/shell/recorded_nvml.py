@@ -1,0 +1,302 @@
+"""A double of `pynvml` that answers from recordings, for machines that are not here.
+
+What is recorded is plain data: per GPU, the answer of each function that sglperf asks, or the error
+code it gives instead. Constants and the exception come from the real `pynvml`, which needs no driver.
+A question that no recording answers is an error of the test, not of the library: so a call that
+changes a setting cannot pass unseen, and `calls` names everything that was asked.
+
+Where the answers come from:
+
+* `H200`: a real H200 (driver 580.159.04, in a virtual machine), read with NVML; its UUID is changed.
+* the others: composed for what they stand for from NVIDIA's published data (NVML's reference,
+  ``nvidia-smi`` outputs, data sheets); the A100 host has the links of the report this project starts
+  from. What a real machine of that kind answers elsewhere may differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pynvml
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Fails:
+    """An answer that is an error: the name of its code."""
+
+    code: str
+
+    def error(self) -> pynvml.NVMLError:
+        return pynvml.NVMLError(getattr(pynvml, self.code))
+
+
+@dataclass(frozen=True)
+class ByArgument:
+    """An answer that depends on the first argument after the handle; others are not supported."""
+
+    answers: Mapping[Any, Any]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A machine: what starting the library, the system's functions, and each GPU's functions answer.
+
+    ``gpus`` holds one mapping a GPU, or `Fails` for one whose handle cannot be had.
+    ``paths`` holds the common ancestor of each pair, ``(low, high)``, in NVML's levels.
+    """
+
+    gpus: tuple[Mapping[str, Any] | Fails, ...] = ()
+    paths: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    start: Fails | None = None
+    driver: str = "580.159.04"
+    cuda: int = 13000
+    process_names: Mapping[int, str] = field(default_factory=dict)
+
+
+NOT_SUPPORTED = Fails("NVML_ERROR_NOT_SUPPORTED")
+LOST = Fails("NVML_ERROR_GPU_IS_LOST")
+
+
+class RecordedNvml:
+    """The functions of `pynvml` that sglperf uses, answered by a `Recording`.
+
+    Attributes:
+        calls: the name of every function called, in order.
+        sessions: how often the library is initialized and not yet shut down.
+    """
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        self.calls: list[str] = []
+        self.sessions = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("nvml"):
+            return getattr(pynvml, name)
+        return lambda *arguments: self._called(name, *arguments)
+
+    def _called(self, name: str, *arguments: Any) -> Any:
+        self.calls.append(name)
+        system = self._system()
+        if name in system:
+            return system[name](*arguments)
+        assert self.sessions, f"{name} outside a session"
+        index, *rest = arguments
+        gpu = self.recording.gpus[index]
+        assert not isinstance(gpu, Fails), f"{name} on GPU {index}, which has no handle"
+        assert name in gpu, f"{name} is not recorded"
+        return _answer(gpu[name], rest)
+
+    def _system(self) -> Mapping[str, Callable[..., Any]]:
+        return {
+            "nvmlInit": self._init,
+            "nvmlShutdown": self._shutdown,
+            "nvmlDeviceGetCount": lambda: len(self.recording.gpus),
+            "nvmlDeviceGetHandleByIndex": self._handle,
+            "nvmlSystemGetDriverVersion": lambda: self.recording.driver,
+            "nvmlSystemGetCudaDriverVersion_v2": lambda: self.recording.cuda,
+            "nvmlSystemGetProcessName": self._process_name,
+            "nvmlDeviceGetTopologyCommonAncestor": self._ancestor,
+        }
+
+    def _init(self) -> None:
+        if self.recording.start is not None:
+            raise self.recording.start.error()
+        self.sessions += 1
+
+    def _shutdown(self) -> None:
+        assert self.sessions, "shut down more often than initialized"
+        self.sessions -= 1
+
+    def _handle(self, index: int) -> int:
+        gpu = self.recording.gpus[index]
+        if isinstance(gpu, Fails):
+            raise gpu.error()
+        return index
+
+    def _process_name(self, pid: int) -> str:
+        return str(_answer(self.recording.process_names.get(pid, Fails("NVML_ERROR_NOT_FOUND")), []))
+
+    def _ancestor(self, a: int, b: int) -> int:
+        level: int = _answer(self.recording.paths.get((min(a, b), max(a, b)), NOT_SUPPORTED), [])
+        return level
+
+
+def _answer(recorded: Any, arguments: list[Any]) -> Any:
+    if isinstance(recorded, ByArgument):
+        recorded = recorded.answers.get(arguments[0], NOT_SUPPORTED)
+    if isinstance(recorded, Fails):
+        raise recorded.error()
+    return recorded
+
+
+def gpu(index: int, name: str, memory_mib: int, bus: str, **others: Any) -> dict[str, Any]:
+    """A healthy, idle GPU; ``others`` replaces answers, its names without ``nvmlDeviceGet``."""
+    answers = {
+        "UUID": f"GPU-{index:08d}-0000-4000-8000-000000000000",
+        "Name": name,
+        "PciInfo": SimpleNamespace(busId=f"0000{bus}".upper().encode()),
+        "MemoryInfo": SimpleNamespace(total=memory_mib * MIB),
+        "CudaComputeCapability": (9, 0),
+        "PowerManagementLimit": 700_000,
+        "MemoryAffinity": [1, 0, 0, 0],
+        "PersistenceMode": 1,
+        "MigMode": [0, 0],
+        "EccMode": [1, 1],
+        "MaxClockInfo": ByArgument({pynvml.NVML_CLOCK_SM: 1980, pynvml.NVML_CLOCK_MEM: 2619}),
+        "ClockInfo": ByArgument({pynvml.NVML_CLOCK_SM: 345, pynvml.NVML_CLOCK_MEM: 2619}),
+        "CurrentClocksEventReasons": pynvml.nvmlClocksEventReasonGpuIdle,
+        "TemperatureV": 31,
+        "PowerUsage": 70_412,
+        "ComputeRunningProcesses": [],
+        "GraphicsRunningProcesses": [],
+        "NvLinkState": NOT_SUPPORTED,
+        "NvLinkRemoteDeviceType": NOT_SUPPORTED,
+        "NvLinkRemotePciInfo": NOT_SUPPORTED,
+    }
+    return {f"nvmlDeviceGet{key}": answer for key, answer in (answers | others).items()}
+
+
+def _nvlinks(ends: list[tuple[int, str]]) -> dict[str, ByArgument]:
+    """NVLinks by number: what kind of device each ends at, and its bus."""
+    return {
+        "NvLinkState": ByArgument({n: 1 for n, _ in enumerate(ends)}),
+        "NvLinkRemoteDeviceType": ByArgument({n: kind for n, (kind, _) in enumerate(ends)}),
+        "NvLinkRemotePciInfo": ByArgument(
+            {n: SimpleNamespace(busId=f"0000{bus}".upper().encode()) for n, (_, bus) in enumerate(ends)}
+        ),
+    }
+
+
+def _pairs(count: int, level: Callable[[int, int], int]) -> dict[tuple[int, int], int]:
+    return {(a, b): level(a, b) for b in range(count) for a in range(b)}
+
+
+H200 = Recording(
+    gpus=(
+        gpu(
+            0,
+            "NVIDIA H200",
+            143_771,
+            "0000:00:06.0",
+            UUID="GPU-00000000-1111-4222-8333-444444444444",
+            MaxClockInfo=ByArgument({pynvml.NVML_CLOCK_SM: 1980, pynvml.NVML_CLOCK_MEM: 3201}),
+            ClockInfo=ByArgument({pynvml.NVML_CLOCK_SM: 345, pynvml.NVML_CLOCK_MEM: 3201}),
+            TemperatureV=40,
+            PowerUsage=110_123,
+        ),
+    )
+)
+
+H100 = Recording(gpus=(gpu(0, "NVIDIA H100 80GB HBM3", 81_559, "0000:18:00.0"),))
+
+_H100_BUSES = tuple(f"0000:{bus}:00.0" for bus in ("18", "2a", "3a", "5d", "9a", "ab", "ba", "db"))
+_SWITCHED = [(pynvml.NVML_NVLINK_DEVICE_TYPE_SWITCH, f"0000:0{5 + n % 4}:00.0") for n in range(18)]
+H100_X8 = Recording(  # HGX: 18 NVLinks a GPU, all to four NVSwitches; four GPUs on each of two nodes
+    gpus=tuple(
+        gpu(
+            index, "NVIDIA H100 80GB HBM3", 81_559, bus, MemoryAffinity=[1 << index // 4, 0, 0, 0], **_nvlinks(_SWITCHED)
+        )
+        for index, bus in enumerate(_H100_BUSES)
+    ),
+    paths=_pairs(
+        8, lambda a, b: pynvml.NVML_TOPOLOGY_NODE if a // 4 == b // 4 else pynvml.NVML_TOPOLOGY_SYSTEM
+    ),
+)
+
+_A100_BUSES = tuple(f"0000:{bus}:00.0" for bus in ("01", "24", "41", "61", "81", "a1", "c1"))
+_BRIDGED = {0: 1, 1: 0, 2: 3, 3: 2, 5: 6, 6: 5}  # an NVLink bridge of 12 links joins the pair
+A100_X7 = Recording(
+    gpus=tuple(
+        gpu(
+            index,
+            "NVIDIA A100 80GB PCIe",
+            81_920,
+            bus,
+            CudaComputeCapability=(8, 0),
+            PowerManagementLimit=300_000,
+            MemoryAffinity=[1 if index < 4 else 2, 0, 0, 0],
+            **(
+                _nvlinks([(pynvml.NVML_NVLINK_DEVICE_TYPE_GPU, _A100_BUSES[_BRIDGED[index]])] * 12)
+                if index in _BRIDGED
+                else {}
+            ),
+        )
+        for index, bus in enumerate(_A100_BUSES)
+    ),
+    paths=_pairs(
+        7, lambda a, b: pynvml.NVML_TOPOLOGY_NODE if (a < 4) == (b < 4) else pynvml.NVML_TOPOLOGY_SYSTEM
+    ),
+    driver="535.129.03",
+    cuda=12020,
+)
+
+PCIE_X2 = Recording(  # two L40S below one host bridge, no NVLink, one of them with a neighbour
+    gpus=(
+        gpu(0, "NVIDIA L40S", 46_068, "0000:01:00.0", CudaComputeCapability=(8, 9), PowerManagementLimit=350_000),
+        gpu(
+            1,
+            "NVIDIA L40S",
+            46_068,
+            "0000:02:00.0",
+            CudaComputeCapability=(8, 9),
+            PowerManagementLimit=350_000,
+            PersistenceMode=0,
+            CurrentClocksEventReasons=pynvml.nvmlClocksEventReasonSwPowerCap
+            | pynvml.nvmlClocksEventReasonHwThermalSlowdown,
+            ComputeRunningProcesses=[SimpleNamespace(pid=4242, usedGpuMemory=20_000 * MIB)],
+            GraphicsRunningProcesses=[SimpleNamespace(pid=1313, usedGpuMemory=None)],
+        ),
+    ),
+    paths={(0, 1): pynvml.NVML_TOPOLOGY_HOSTBRIDGE},
+    process_names={4242: "/usr/bin/python3"},
+)
+
+LOST_GPU = Recording(  # of three, one has no handle, one gives up while it is asked
+    gpus=(
+        gpu(0, "NVIDIA H100 80GB HBM3", 81_559, "0000:18:00.0"),
+        LOST,
+        gpu(2, "NVIDIA H100 80GB HBM3", 81_559, "0000:3a:00.0", TemperatureV=LOST),
+    )
+)
+
+MIG_GPU = Recording(
+    gpus=(
+        gpu(
+            0,
+            "NVIDIA A100-SXM4-80GB",
+            81_920,
+            "0000:07:00.0",
+            MigMode=[1, 1],
+            MaxClockInfo=NOT_SUPPORTED,
+            ClockInfo=NOT_SUPPORTED,
+            PowerUsage=NOT_SUPPORTED,
+            ComputeRunningProcesses=Fails("NVML_ERROR_NO_PERMISSION"),
+        ),
+    )
+)
+
+NO_DRIVER = Recording(start=Fails("NVML_ERROR_LIBRARY_NOT_FOUND"))
+OLD_LIBRARY = Recording(start=Fails("NVML_ERROR_LIB_RM_VERSION_MISMATCH"))
+EMPTY = Recording()
+OLD_DRIVER = Recording(  # answers only under the older names of two functions
+    gpus=(
+        gpu(
+            0,
+            "Tesla V100-SXM2-32GB",
+            32_510,
+            "0000:1a:00.0",
+            TemperatureV=Fails("NVML_ERROR_FUNCTION_NOT_FOUND"),
+            Temperature=44,
+            CurrentClocksEventReasons=Fails("NVML_ERROR_FUNCTION_NOT_FOUND"),
+            CurrentClocksThrottleReasons=pynvml.nvmlClocksEventReasonSwPowerCap,
+        ),
+    ),
+    driver="470.82.01",
+    cuda=11040,
+)
