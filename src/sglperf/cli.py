@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -38,19 +39,20 @@ def env(json: JsonFile = None) -> None:
     from sglperf.core.environment_check import check_environment
     from sglperf.probes.machine import probe_machine
     from sglperf.probes.versions import read_installation
-    from sglperf.report.environment import environment_json, environment_text
+    from sglperf.report.environment import environment_text
+    from sglperf.report.environment_json import environment_json
 
     check = check_environment(probe_machine(), read_installation(Path(sys.executable)))
     if json is not None:
         _write(json, environment_json(check))
     if json != Path("-"):
         width = shutil.get_terminal_size(fallback=(100, 24)).columns
-        typer.echo(environment_text(check, width=width, color=sys.stdout.isatty()), nl=False)
+        _say(environment_text(check, width=width, color=sys.stdout.isatty()))
 
 
 def _write(file: Path, text: str) -> None:
     if file == Path("-"):
-        typer.echo(text, nl=False)
+        _say(text)
         return
     try:
         file.write_text(text, encoding="utf-8")
@@ -58,3 +60,13 @@ def _write(file: Path, text: str) -> None:
         raise StoreError(
             f"cannot write {file}: {error.strerror}. Name a file in a folder that you can write"
         ) from error
+
+
+def _say(text: str) -> None:
+    """Print; a full disk or a closed pipe behind stdout is an error of ours, not exit code 1, which means regressed."""
+    try:
+        typer.echo(text, nl=False)
+    except OSError as error:
+        # Else the interpreter flushes what is left at its end, fails again, and ends with 120.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise StoreError(f"cannot write to standard output: {error.strerror}") from error

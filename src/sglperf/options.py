@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+_PATHS = ("--target", "--base", "--head", "--sglang-repo", "--model", "--baseline-dir", "--results-dir")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,6 +36,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--results-dir", metavar="DIR", help="where runs are kept (default: results/)")
     with contextlib.suppress(ValueError):  # pytest 9 has this flag for its own strictness; it then turns on both
         add("--strict", action="store_true", default=False, help="a case that is new or incomparable fails")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Catch pytest's one trap: it looks for its configuration before plugins name their options."""
+    given = config.invocation_params
+    home = (given.dir, *given.dir.parents)
+    for option in _PATHS:
+        value = config.getoption(option, default=None)
+        if value in given.args and Path(given.dir, value).exists() and config.rootpath not in home:
+            pytest.exit(f"pytest took the value of {option} for a folder of tests: write {option}={value}", returncode=2)
 
 
 def given_options(config: pytest.Config) -> dict[str, Any]:

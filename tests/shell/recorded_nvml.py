@@ -67,13 +67,13 @@ class RecordedNvml:
 
     Attributes:
         calls: the name of every function called, in order.
-        sessions: how often the library is initialized and not yet shut down.
+        opened: how often the library is initialized and not yet shut down.
     """
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self.calls: list[str] = []
-        self.sessions = 0
+        self.opened = 0
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("nvml"):
@@ -85,7 +85,7 @@ class RecordedNvml:
         system = self._system()
         if name in system:
             return system[name](*arguments)
-        assert self.sessions, f"{name} outside a session"
+        assert self.opened, f"{name} before the library is initialized"
         index, *rest = arguments
         gpu = self.recording.gpus[index]
         assert not isinstance(gpu, Fails), f"{name} on GPU {index}, which has no handle"
@@ -107,11 +107,11 @@ class RecordedNvml:
     def _init(self) -> None:
         if self.recording.start is not None:
             raise self.recording.start.error()
-        self.sessions += 1
+        self.opened += 1
 
     def _shutdown(self) -> None:
-        assert self.sessions, "shut down more often than initialized"
-        self.sessions -= 1
+        assert self.opened, "shut down more often than initialized"
+        self.opened -= 1
 
     def _handle(self, index: int) -> int:
         gpu = self.recording.gpus[index]
@@ -148,8 +148,7 @@ def gpu(index: int, name: str, memory_mib: int, bus: str, **others: Any) -> dict
         "PersistenceMode": 1,
         "MigMode": [0, 0],
         "EccMode": [1, 1],
-        "MaxClockInfo": ByArgument({pynvml.NVML_CLOCK_SM: 1980, pynvml.NVML_CLOCK_MEM: 2619}),
-        "ClockInfo": ByArgument({pynvml.NVML_CLOCK_SM: 345, pynvml.NVML_CLOCK_MEM: 2619}),
+        **clocks(1980, 2619, sm=345),
         "CurrentClocksEventReasons": pynvml.nvmlClocksEventReasonGpuIdle,
         "TemperatureV": 31,
         "PowerUsage": 70_412,
@@ -160,6 +159,15 @@ def gpu(index: int, name: str, memory_mib: int, bus: str, **others: Any) -> dict
         "NvLinkRemotePciInfo": NOT_SUPPORTED,
     }
     return {f"nvmlDeviceGet{key}": answer for key, answer in (answers | others).items()}
+
+
+def clocks(sm_max: int, memory: int, sm: int = 210) -> dict[str, ByArgument]:
+    """SM clock now and at most, and a memory clock that stays, MHz."""
+    sm_clock, memory_clock = pynvml.NVML_CLOCK_SM, pynvml.NVML_CLOCK_MEM
+    return {
+        "MaxClockInfo": ByArgument({sm_clock: sm_max, memory_clock: memory}),
+        "ClockInfo": ByArgument({sm_clock: sm, memory_clock: memory}),
+    }
 
 
 def _nvlinks(ends: list[tuple[int, str]]) -> dict[str, ByArgument]:
@@ -185,8 +193,7 @@ H200 = Recording(
             143_771,
             "0000:00:06.0",
             UUID="GPU-00000000-1111-4222-8333-444444444444",
-            MaxClockInfo=ByArgument({pynvml.NVML_CLOCK_SM: 1980, pynvml.NVML_CLOCK_MEM: 3201}),
-            ClockInfo=ByArgument({pynvml.NVML_CLOCK_SM: 345, pynvml.NVML_CLOCK_MEM: 3201}),
+            **clocks(1980, 3201, sm=345),
             TemperatureV=40,
             PowerUsage=110_123,
         ),
@@ -200,7 +207,12 @@ _SWITCHED = [(pynvml.NVML_NVLINK_DEVICE_TYPE_SWITCH, f"0000:0{5 + n % 4}:00.0") 
 H100_X8 = Recording(  # HGX: 18 NVLinks a GPU, all to four NVSwitches; four GPUs on each of two nodes
     gpus=tuple(
         gpu(
-            index, "NVIDIA H100 80GB HBM3", 81_559, bus, MemoryAffinity=[1 << index // 4, 0, 0, 0], **_nvlinks(_SWITCHED)
+            index,
+            "NVIDIA H100 80GB HBM3",
+            81_559,
+            bus,
+            MemoryAffinity=[1 << index // 4, 0, 0, 0],
+            **_nvlinks(_SWITCHED),
         )
         for index, bus in enumerate(_H100_BUSES)
     ),
@@ -221,6 +233,7 @@ A100_X7 = Recording(
             CudaComputeCapability=(8, 0),
             PowerManagementLimit=300_000,
             MemoryAffinity=[1 if index < 4 else 2, 0, 0, 0],
+            **clocks(1410, 1512),
             **(
                 _nvlinks([(pynvml.NVML_NVLINK_DEVICE_TYPE_GPU, _A100_BUSES[_BRIDGED[index]])] * 12)
                 if index in _BRIDGED
@@ -236,16 +249,20 @@ A100_X7 = Recording(
     cuda=12020,
 )
 
+_L40S: dict[str, Any] = {
+    "CudaComputeCapability": (8, 9),
+    "PowerManagementLimit": 350_000,
+    **clocks(2520, 9001),
+}
 PCIE_X2 = Recording(  # two L40S below one host bridge, no NVLink, one of them with a neighbour
     gpus=(
-        gpu(0, "NVIDIA L40S", 46_068, "0000:01:00.0", CudaComputeCapability=(8, 9), PowerManagementLimit=350_000),
+        gpu(0, "NVIDIA L40S", 46_068, "0000:01:00.0", **_L40S),
         gpu(
             1,
             "NVIDIA L40S",
             46_068,
             "0000:02:00.0",
-            CudaComputeCapability=(8, 9),
-            PowerManagementLimit=350_000,
+            **_L40S,
             PersistenceMode=0,
             CurrentClocksEventReasons=pynvml.nvmlClocksEventReasonSwPowerCap
             | pynvml.nvmlClocksEventReasonHwThermalSlowdown,
@@ -272,6 +289,8 @@ MIG_GPU = Recording(
             "NVIDIA A100-SXM4-80GB",
             81_920,
             "0000:07:00.0",
+            CudaComputeCapability=(8, 0),
+            PowerManagementLimit=400_000,
             MigMode=[1, 1],
             MaxClockInfo=NOT_SUPPORTED,
             ClockInfo=NOT_SUPPORTED,
@@ -291,6 +310,9 @@ OLD_DRIVER = Recording(  # answers only under the older names of two functions
             "Tesla V100-SXM2-32GB",
             32_510,
             "0000:1a:00.0",
+            CudaComputeCapability=(7, 0),
+            PowerManagementLimit=300_000,
+            **clocks(1530, 877),
             TemperatureV=Fails("NVML_ERROR_FUNCTION_NOT_FOUND"),
             Temperature=44,
             CurrentClocksEventReasons=Fails("NVML_ERROR_FUNCTION_NOT_FOUND"),

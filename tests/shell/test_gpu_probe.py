@@ -17,6 +17,7 @@ from recorded_nvml import (
     PCIE_X2,
     RecordedNvml,
     Recording,
+    gpu,
 )
 
 from sglperf.core.machine import Gpu, GpuProcess, Gpus, GpuState, LostGpu
@@ -73,7 +74,7 @@ def test_nvswitch_joins_every_pair():
 
     assert {(link.kind, link.nvlinks) for link in gpus.topology.links} == {(LinkKind.NVSWITCH, 18)}
     assert len(gpus.topology.links) == 28
-    assert [gpu.numa_node for gpu in gpus.gpus] == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert [found.numa_node for found in gpus.gpus] == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_a_lost_gpu_is_alone_in_its_loss():
     """GPUs that fail are reported with the driver's words, the others as always."""
     gpus = probed(LOST_GPU)
 
-    assert [gpu.index for gpu in gpus.gpus] == [0]
+    assert [found.index for found in gpus.gpus] == [0]
     assert gpus.lost == (LostGpu(1, "GPU is lost"), LostGpu(2, "GPU is lost"))
     assert gpus.reason is None
 
@@ -128,9 +129,24 @@ def test_a_gpu_split_by_mig_is_not_usable():
     """A GPU under MIG is shown, and left out of what may be measured."""
     gpus = probed(MIG_GPU)
 
-    assert [gpu.mig for gpu in gpus.gpus] == [True]
+    assert [found.mig for found in gpus.gpus] == [True]
     assert gpus.usable == ()
     assert gpus.gpus[0].sm_clock_max_mhz is None
+
+
+@pytest.mark.parametrize(("mask", "node"), [([0, 1, 0, 0], 64), ([3, 0, 0, 0], None), ([0, 0, 0, 0], None)])
+def test_the_nearest_numa_node(mask: list[int], node: int | None):
+    """A GPU has a node where its mask names exactly one, beyond the first 64 too."""
+    [found] = probed(Recording((gpu(0, "G", 1024, "0000:01:00.0", MemoryAffinity=mask),))).gpus
+
+    assert found.numa_node == node
+
+
+def test_modes_are_those_of_now():
+    """What MIG and ECC will be after the next reset is not what they are."""
+    [found] = probed(Recording((gpu(0, "G", 1024, "0000:01:00.0", MigMode=[0, 1], EccMode=[1, 0]),))).gpus
+
+    assert (found.mig, found.ecc) == (False, True)
 
 
 def test_older_names_of_functions_are_tried():
@@ -157,14 +173,14 @@ def test_no_gpu_is_a_normal_answer(recording: Recording, reason: str):
 
 @pytest.mark.parametrize("name", ALL)
 def test_nothing_is_changed_and_the_library_is_left_tidy(name: str):
-    """Only questions are asked, and each session that was opened is closed."""
+    """Only questions are asked, and the library is shut down as often as it was initialized."""
     nvml = RecordedNvml(ALL[name])
     probe_gpus(nvml)
 
     asked = {call for call in nvml.calls if call not in ("nvmlInit", "nvmlShutdown")}
     assert all("Get" in call for call in asked)
     assert nvml.calls[0] == "nvmlInit"
-    assert nvml.sessions == 0
+    assert nvml.opened == 0
 
 
 @pytest.mark.parametrize(

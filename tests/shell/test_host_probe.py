@@ -150,7 +150,11 @@ V1 = {"proc/self/cgroup": "4:memory:/jobs/mine\n2:cpu,cpuacct:/jobs/mine\n1:name
         (V2 | {"sys/fs/cgroup/jobs/mine/cpu.max": "max 100000"}, CgroupLimits(None, None)),
         (V2 | {"sys/fs/cgroup/jobs/mine/cpu.max": "150000 100000"}, CgroupLimits(1.5, None)),
         (  # the stricter level counts, wherever it is
-            V2 | {"sys/fs/cgroup/jobs/mine/cpu.max": "400000 100000", "sys/fs/cgroup/jobs/cpu.max": "200000 100000"},
+            V2
+            | {
+                "sys/fs/cgroup/jobs/mine/cpu.max": "400000 100000",
+                "sys/fs/cgroup/jobs/cpu.max": "200000 100000",
+            },
             CgroupLimits(2.0, None),
         ),
         (V2 | {"sys/fs/cgroup/jobs/mine/memory.max": str(GIB)}, CgroupLimits(None, GIB)),

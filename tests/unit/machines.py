@@ -73,7 +73,8 @@ INSTALLED = Installation(
 def gpus(count: int, kind: LinkKind = LinkKind.NVSWITCH, nvlinks: int = 18, **changes: Any) -> Gpus:
     """That many H100, every pair linked alike."""
     found = tuple(
-        replace(H100, index=i, uuid=f"GPU-{i:08d}-0000-4000-8000-000000000000", **changes) for i in range(count)
+        replace(H100, index=i, uuid=f"GPU-{i:08d}-0000-4000-8000-000000000000", **changes)
+        for i in range(count)
     )
     links = tuple(Link(a, b, kind, nvlinks) for b in range(count) for a in range(b))
     return Gpus(found, (), Topology(links), tuple(range(count)), "550.54.15", "12.4")

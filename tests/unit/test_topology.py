@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sglperf.core.topology import Link, LinkClass, LinkKind, Topology
@@ -22,7 +22,9 @@ CLASSES = {
 FARTHEST_LAST = list(CLASSES)
 # Three pairs of GPUs 0, 1, 2.
 triangles = st.lists(st.sampled_from(list(LinkKind)), min_size=3, max_size=3).map(
-    lambda kinds: Topology(tuple(Link(a, b, k) for (a, b), k in zip([(0, 1), (0, 2), (1, 2)], kinds, strict=True)))
+    lambda kinds: Topology(
+        tuple(Link(a, b, k) for (a, b), k in zip([(0, 1), (0, 2), (1, 2)], kinds, strict=True))
+    )
 )
 
 
@@ -32,6 +34,7 @@ def test_a_pair_has_the_class_of_its_link(kind: LinkKind, link_class: LinkClass)
     assert Topology((Link(0, 1, kind),)).link_class((0, 1)) is link_class
 
 
+@settings(deadline=None)
 @given(triangles)
 def test_the_most_distant_pair_decides(topology: Topology):
     """A set's class is that of its most distant pair."""
@@ -40,6 +43,7 @@ def test_the_most_distant_pair_decides(topology: Topology):
     assert topology.link_class((0, 1, 2)) is CLASSES[farthest]
 
 
+@settings(deadline=None)
 @given(triangles, st.permutations([0, 1, 2]))
 def test_order_does_not_matter(topology: Topology, order: list[int]):
     """Neither the order of a set nor a GPU named twice changes its class."""
@@ -63,7 +67,11 @@ def test_a_pair_that_was_not_probed_is_unknown():
 
 def test_a_broken_nvlink_shows():
     """The fewest NVLinks of any pair count; a pair without any makes it none."""
-    pairs = (Link(0, 1, LinkKind.NVSWITCH, 18), Link(0, 2, LinkKind.NVSWITCH, 17), Link(1, 2, LinkKind.NVSWITCH, 17))
+    pairs = (
+        Link(0, 1, LinkKind.NVSWITCH, 18),
+        Link(0, 2, LinkKind.NVSWITCH, 17),
+        Link(1, 2, LinkKind.NVSWITCH, 17),
+    )
 
     assert Topology(pairs).fewest_nvlinks((0, 1)) == 18
     assert Topology(pairs).fewest_nvlinks((0, 1, 2)) == 17

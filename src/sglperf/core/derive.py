@@ -28,7 +28,8 @@ def derive(round_: RoundObservation) -> dict[str, float]:
     """
     values = dict(_exact(round_))
     values["time_to_first_token"] = float(np.median([r.arrivals[0] - r.sent for r in round_.requests]))
-    values["prefill_throughput"] = _prefill_throughput(round_)
+    if "prompt_tokens" in values:
+        values["prefill_throughput"] = values["prompt_tokens"] / _prefill_seconds(round_)
     gaps = np.concatenate([token_gaps(request) for request in round_.requests])
     if gaps.size:
         values["inter_token_latency"] = float(np.median(gaps))
@@ -44,12 +45,12 @@ def token_gaps(request: RequestObservation) -> FloatArray:
     """Inter-token latencies of one request, seconds; shape (completion tokens - tokens of the first chunk,).
 
     A chunk that carries k tokens says only when the last of them had come, so its gap is shared evenly.
+    One that carries none is left out: its time belongs to the wait for the next token.
     """
-    arrivals = np.asarray(request.arrivals, dtype=float)
-    counts = np.diff(np.asarray(request.tokens, dtype=int))
-    gaps = np.diff(arrivals)
-    carrying = counts > 0
-    return np.repeat(gaps[carrying] / counts[carrying], counts[carrying])
+    tokens = np.asarray(request.tokens, dtype=int)
+    carrying = np.diff(tokens, prepend=0) > 0
+    counts = np.diff(tokens[carrying])
+    return np.repeat(np.diff(np.asarray(request.arrivals, dtype=float)[carrying]) / counts, counts)
 
 
 def _exact(round_: RoundObservation) -> Iterator[tuple[str, float]]:
@@ -62,10 +63,10 @@ def _exact(round_: RoundObservation) -> Iterator[tuple[str, float]]:
             yield name, float(round_.counters[name])
 
 
-def _prefill_throughput(round_: RoundObservation) -> float:
-    prompt_tokens = sum(request.prompt_tokens or 0 for request in round_.requests)
+def _prefill_seconds(round_: RoundObservation) -> float:
+    """From sending the first request to the last first token."""
     begin = min(request.sent for request in round_.requests)
-    return prompt_tokens / (max(request.arrivals[0] for request in round_.requests) - begin)
+    return max(request.arrivals[0] for request in round_.requests) - begin
 
 
 def _decode_throughput(requests: tuple[RequestObservation, ...]) -> float | None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 JSON = object
+_ABSENT = object()
+_SHOWN, _LEAD = 40, 12  # characters of a value that are shown, and of those before the first that differs
 
 # Resolved server arguments that decide what work a request is, in SGLang 0.5.16 … 0.5.23. Whatever else
 # differs (a chunk size, a scheduling default) is a candidate cause, so it is context.
@@ -62,9 +64,9 @@ def work_differences(base: Work, head: Work) -> tuple[str, ...]:
     for name in WORK_ARGUMENTS:
         before, after = base.resolved.get(name), head.resolved.get(name)
         if before != after:
-            differences.append(f"{name} {_show(before)} → {_show(after)}")
+            differences.append(f"{name} {_change(before, after)}")
     if dict(base.finish_reasons) != dict(head.finish_reasons):
-        differences.append(f"finish reasons {_show(dict(base.finish_reasons))} → {_show(dict(head.finish_reasons))}")
+        differences.append(f"finish reasons {_change(dict(base.finish_reasons), dict(head.finish_reasons))}")
     if base.cached_tokens != head.cached_tokens:
         differences.append(f"cached tokens {base.cached_tokens} → {head.cached_tokens}")
     return tuple(differences)
@@ -72,16 +74,27 @@ def work_differences(base: Work, head: Work) -> tuple[str, ...]:
 
 def context_differences(base: Mapping[str, JSON], head: Mapping[str, JSON]) -> tuple[str, ...]:
     """Every entry that differs between two flat contexts, as ``name before → after``, sorted by name."""
-    absent = object()
-    return tuple(
-        f"{name} {_show(base.get(name))} → {_show(head.get(name))}"
-        for name in sorted({*base, *head})
-        if base.get(name, absent) != head.get(name, absent)
-    )
+    sides = ((name, base.get(name, _ABSENT), head.get(name, _ABSENT)) for name in sorted({*base, *head}))
+    return tuple(f"{name} {_change(before, after)}" for name, before, after in sides if before != after)
 
 
-def _show(value: JSON) -> str:
-    if value is None:
-        return "none"
-    text = str(value)
-    return text if len(text) <= 40 else text[:37] + "…"
+def _change(before: JSON, after: JSON) -> str:
+    """``before → after``; a long value is cut to the place where the two begin to differ."""
+    left, right = _text(before), _text(after)
+    long = max(len(left), len(right)) > _SHOWN
+    begin = max(0, _first_difference(left, right) - _LEAD) if long else 0
+    return f"{_cut(left, begin)} → {_cut(right, begin)}"
+
+
+def _first_difference(left: str, right: str) -> int:
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(left), len(right)))
+
+
+def _text(value: JSON) -> str:
+    return "absent" if value is _ABSENT else "none" if value is None else str(value)
+
+
+def _cut(text: str, begin: int) -> str:
+    rest = text[begin:]
+    return ("…" if begin else "") + (rest if len(rest) <= _SHOWN else rest[: _SHOWN - 1] + "…")

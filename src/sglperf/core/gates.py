@@ -51,7 +51,7 @@ def failed_gates(round_: RoundObservation, asked: Asked, limits: Limits) -> tupl
 
 
 def _request_gates(round_: RoundObservation, asked: Asked) -> Iterator[Gate]:
-    if len(round_.requests) != len(asked.completion_tokens):
+    if not round_.requests or len(round_.requests) != len(asked.completion_tokens):
         answered, sent = len(round_.requests), len(asked.completion_tokens)
         yield Gate("request-missing", f"{answered} of {sent} requests came back")
     for request in round_.requests:
@@ -74,12 +74,15 @@ def _request_gates(round_: RoundObservation, asked: Asked) -> Iterator[Gate]:
 
 
 def _health_gates(round_: RoundObservation, asked: Asked, limits: Limits) -> Iterator[Gate]:
-    cached = sum(request.cached_tokens or 0 for request in round_.requests)
-    if asked.cold and cached:
-        yield Gate("cache-not-cold", f"{cached} prompt tokens came from the prefix cache, though it had been flushed")
+    cached = [request.cached_tokens for request in round_.requests]
+    if asked.cold and None in cached:
+        yield Gate("cache-unknown", "the server did not say what came from the prefix cache")
+    elif asked.cold and any(cached):
+        tokens = sum(some or 0 for some in cached)
+        yield Gate("cache-not-cold", f"{tokens} prompt tokens came from the prefix cache, though it had been flushed")
     latency = _latency_timed(round_)
     bound = max(limits.client_lag_floor, limits.client_lag_share * latency)
-    if round_.client.lag_p99 > bound:
+    if not round_.client.lag_p99 <= bound:  # so that NaN fails it
         yield Gate(
             "client-lag",
             f"the client was late by {round_.client.lag_p99 * 1e3:.1f} ms (p99), more than {bound * 1e3:.1f} ms: "

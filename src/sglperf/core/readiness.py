@@ -51,7 +51,7 @@ def readiness(machine: Machine, installation: Installation) -> tuple[AreaReadine
     return tuple(
         AreaReadiness(
             area,
-            tuple(_on_cpu(area, machine.host, installation)),
+            tuple(_on_cpu(area, machine, installation)),
             tuple(_on_gpu(area, machine, installation)),
         )
         for area in AREAS
@@ -63,16 +63,20 @@ def cautions(machine: Machine) -> tuple[Finding, ...]:
     return tuple(chain(_host_cautions(machine.host), _gpu_cautions(machine.gpus)))
 
 
-def _on_cpu(area: str, host: Host, installation: Installation) -> Iterator[Finding]:
+def _on_cpu(area: str, machine: Machine, installation: Installation) -> Iterator[Finding]:
     if area == "env":
         return
     if area == "kernel":
-        yield Finding("kernels need a GPU", "run on a machine with an NVIDIA GPU")
+        yield (
+            Finding("GPUs only", "kernels are timed under a GPU profile")
+            if machine.gpus.usable
+            else _no_gpu(machine.gpus)
+        )
         return
     yield from _sglang(installation)
     if area == "backend":
-        yield from _flex_attention(host, installation)
-    if area == "tp" and host.available_cpus < 2:
+        yield from _flex_attention(machine.host, installation)
+    if area == "tp" and machine.host.available_cpus < 2:
         yield Finding("TP needs two CPUs", "give this process two CPUs (taskset, cgroup, VM size)")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from sglperf.core.machine import Gpu, GpuProcess, Gpus, GpuState, LostGpu
 from sglperf.core.topology import Topology
 from sglperf.probes.gpu_links import probe_links
-from sglperf.probes.nvml import Device, decoded, pci_bus, session, why_no_driver
+from sglperf.probes.nvml import Device, decoded, initialized, pci_bus, why_no_driver
 
 # Bits of nvmlDeviceGetCurrentClocksEventReasons.
 _CLOCK_REASONS = {
@@ -38,7 +38,7 @@ def probe_gpus(nvml: Any = None, visible_devices: str | None = None) -> Gpus:
     """
     nvml = nvml or _pynvml()
     try:
-        with session(nvml):
+        with initialized(nvml):
             return _inventory(nvml, visible_devices)
     except nvml.NVMLError as error:
         return Gpus(reason=why_no_driver(nvml, error))

@@ -1,4 +1,4 @@
-"""A session with NVIDIA's management library (NVML) and questions to one device, read only.
+"""NVIDIA's management library (NVML): opened, closed, and asked about one device, read only.
 
 The library answers "not supported" for whatever a GPU, driver or account lacks; that is None here.
 What remains an error is a device that failed.
@@ -54,7 +54,7 @@ class Device:
 
 
 @contextmanager
-def session(nvml: Any) -> Iterator[None]:
+def initialized(nvml: Any) -> Iterator[None]:
     """NVML, initialized and shut down again whatever happens between."""
     nvml.nvmlInit()
     try:
@@ -64,7 +64,7 @@ def session(nvml: Any) -> Iterator[None]:
 
 
 def why_no_driver(nvml: Any, error: Any) -> str:
-    """A failed session in words that say what to look at."""
+    """Why the library could not be used, in words that say what to look at."""
     named = {getattr(nvml, code): words for code, words in _NO_DRIVER.items()}
     return named.get(error.value, f"the NVIDIA driver does not answer ({error})")
 

@@ -51,7 +51,7 @@ def read_server_info(base_url: str, path: str = "/server_info", timeout: float =
         ServerDied: it does not answer, or not with JSON.
     """
     try:
-        with httpx.Client(trust_env=False, timeout=timeout) as client:
+        with httpx.Client(trust_env=False, verify=False, timeout=timeout) as client:
             response = client.get(base_url + path)
             response.raise_for_status()
             return parse_server_info(response.json())

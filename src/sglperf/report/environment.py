@@ -1,22 +1,20 @@
-"""The environment check as text for a terminal and as JSON. Both are returned; callers write them."""
+"""The environment check as text for a terminal. It is returned; callers write it."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
 
-import orjson
 from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from sglperf.core.environment_check import EnvironmentCheck, NamedSet
-from sglperf.core.machine import Gpu, Gpus, Host, Installation, NumaNode, context
+from sglperf.core.machine import Gpu, Gpus, Host, Installation, NumaNode
 from sglperf.core.readiness import AreaReadiness, Finding
 from sglperf.core.topology import LinkKind
 
-JSON_SCHEMA = 1
 WIDTH = 100
 _LEGEND = {
     LinkKind.NVSWITCH: "NV# = NVLinks through NVSwitch",
@@ -29,24 +27,6 @@ _LEGEND = {
     LinkKind.SYS: "SYS = across NUMA nodes",
     LinkKind.UNKNOWN: "? = the driver does not say",
 }
-
-
-def environment_json(check: EnvironmentCheck) -> str:
-    """The whole check: ``schema host gpus installation context fingerprints areas cautions``."""
-    document = {
-        "schema": JSON_SCHEMA,
-        "host": check.machine.host,
-        "gpus": check.machine.gpus,
-        "installation": check.installation,
-        "context": context(check.machine, check.installation),
-        "fingerprints": [
-            {"id": named.fingerprint.id, "gpu_set": named.gpu_set, "fingerprint": named.fingerprint}
-            for named in check.sets
-        ],
-        "areas": check.areas,
-        "cautions": check.cautions,
-    }
-    return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n"
 
 
 def environment_text(check: EnvironmentCheck, *, width: int = WIDTH, color: bool = False) -> str:
@@ -184,9 +164,8 @@ def _legend(gpus: Gpus) -> str:
 
 
 def _target_rows(installation: Installation) -> Iterator[tuple[str, str]]:
-    yield "python", f"{installation.versions.get('python', '?')} at {installation.interpreter}"
-    packages = [f"{name} {version}" for name, version in installation.versions.items() if name != "python"]
-    yield "packages", _joined(*packages) or "none of SGLang's"
+    yield "interpreter", installation.interpreter
+    yield from installation.versions.items()
     yield "Python.h", "there" if installation.python_headers else "missing"
 
 

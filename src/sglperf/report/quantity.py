@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import median
 
@@ -9,13 +10,17 @@ _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
 def quantity(value: float, unit: str) -> str:
-    """``0.00721, "s"`` → ``7.210 ms``; counts of tokens stay whole."""
+    """``0.00721, "s"`` → ``7.210 ms``; counts of tokens stay whole. 14 characters at most for what servers do."""
+    if not math.isfinite(value):
+        return f"{value:g}"
     if unit in ("s", "s/tok"):
         scale, prefix = next(((s, p) for s, p in _SECONDS if abs(value) >= s), _SECONDS[-1])
         return f"{_digits(value / scale)} {prefix}{unit[1:]}"
     if unit == "ratio":
         return _digits(value)
-    if unit == "tok" and value == int(value):
+    if unit == "tok/s" and value >= 999_999.5:
+        return f"{_digits(value / 1e6)} Mtok/s"
+    if unit == "tok" and value == int(value) and abs(value) < 1e8:
         return f"{int(value):,} {unit}".replace(",", " ")
     return f"{_digits(value)} {unit}"
 
@@ -28,6 +33,10 @@ def center(launches: Sequence[Sequence[float]]) -> float:
 def _digits(value: float) -> str:
     if value == 0:
         return "0"
+    if abs(value) < 1e-4:
+        return f"{value:.0e}"
+    if abs(value) >= 1e6:
+        return f"{value:.3e}"
     if abs(value) >= 1000:
         return f"{value:,.0f}".replace(",", " ")
     return f"{value:#.4g}".rstrip(".")

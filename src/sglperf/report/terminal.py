@@ -33,9 +33,9 @@ _STYLES = {
 }
 _TO_EXPLAIN = (Status.INVALID, Status.REGRESSED, Status.INCOMPARABLE, Status.IMPROVED)
 _MOST_DIFFERENCES = 8
-# Fixed widths, so that the tables of all points stand under one another. With the first column, the
-# verdict and a blank on either side of each they come to 100.
-_COLUMNS = {"base": 11, "head": 11, "ratio": 5, "interval": 13, "could see": 8}
+# Fixed widths, so that the tables of all points stand under one another. With the metric, the verdict and a
+# blank between any two they come to 99. Whatever is shown in them fits: a number cut short is another number.
+_COLUMNS = {"base": 14, "head": 14, "ratio": 5, "interval": 13, "could see": 9}
 
 
 def summary(outcome: Outcome, settings: Settings, *, width: int, colour: bool) -> str:
@@ -52,7 +52,7 @@ def summary(outcome: Outcome, settings: Settings, *, width: int, colour: bool) -
 
 
 def _table(outcome: Outcome, asks: list[Ask]) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 1), pad_edge=False, header_style="dim")
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("metric", no_wrap=True, width=26)
     for name, columns in _COLUMNS.items():
         table.add_column(name, justify="right", no_wrap=True, width=columns)
@@ -77,7 +77,21 @@ def _comparison(verdict: Verdict) -> tuple[str, str, str]:
     found = verdict.comparison
     if found is None:
         return "", "", ""
-    return f"{found.ratio:.3f}", f"{found.low:.3f} … {found.high:.3f}", f"±{found.detectable_effect:.1%}"
+    interval = f"{_ratio(found.low)} … {_ratio(found.high)}"
+    return _ratio(found.ratio), interval, _effect(found.detectable_effect)
+
+
+def _ratio(value: float) -> str:
+    """Five characters, with three decimals for any ratio that is met in earnest."""
+    for decimals in (3, 2, 1, 0):
+        text = f"{value:.{decimals}f}"
+        if len(text) <= _COLUMNS["ratio"] and (float(text) or not value):
+            return text
+    return f"{value:.0e}"
+
+
+def _effect(share: float) -> str:
+    return f"±{share:.1%}" if share < 10 else "nothing"
 
 
 def _lines(outcome: Outcome, settings: Settings) -> Iterator[str]:

@@ -38,11 +38,45 @@ _OWNED = {
 # Of the caller's environment: they would change which code runs, or keep Python from caching bytecode,
 # which costs every start ten seconds and more.
 _NOT_INHERITED = frozenset(
-    {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONSAFEPATH"}
+    {
+        "PYTHONPATH",
+        "PYTHONHOME",
+        "PYTHONSTARTUP",
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONPYCACHEPREFIX",
+        "PYTHONSAFEPATH",
+    }
 )
 
 # Inherited variables that change what is measured: kept, and recorded with the launch.
-_TELLING = ("SGLANG_", "SGL_", "CUDA_", "NCCL_", "TORCH", "TRITON_", "FLASHINFER_", "OMP_", "MKL_", "KMP_", "LD_PRELOAD")
+_TELLING = (
+    "SGLANG_",
+    "SGL_",
+    "CUDA_",
+    "NCCL_",
+    "TORCH",
+    "TRITON_",
+    "FLASHINFER_",
+    "OMP_",
+    "MKL_",
+    "KMP_",
+    "LD_PRELOAD",
+)
+
+
+# SGLang keeps its own caches and, in newer versions, its libraries' below SGLANG_CACHE_DIR.
+_JIT_CACHES = {
+    "SGLANG_CACHE_DIR": "sglang",
+    "SGLANG_DG_CACHE_DIR": "sglang/deep_gemm",
+    "SGLANG_JIT_CACHE_DIR": "sglang/jit",
+    "TRITON_CACHE_DIR": "triton",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TORCH_EXTENSIONS_DIR": "extensions",
+    "FLASHINFER_WORKSPACE_BASE": "flashinfer",
+    "TVM_FFI_CACHE_DIR": "tvm-ffi",
+    "TILELANG_CACHE_DIR": "tilelang",
+    "CUDA_CACHE_PATH": "cuda",
+}
 
 
 @dataclass(frozen=True)
@@ -71,6 +105,7 @@ class Place:
 def server_command(target: Target, config: ServerConfig, place: Place) -> list[str]:
     """The command line. Raises ConfigError where a further argument is not the config's to set."""
     _refuse_owned(config.arguments)
+    _refuse_unknown_backend(target, config)
     command = [str(target.interpreter), "-m", "sglang.launch_server"]
     command += _pairs(
         {
@@ -104,14 +139,42 @@ def _refuse_owned(arguments: Sequence[str]) -> None:
     for word in arguments:
         owner = _OWNED.get(word.split("=", 1)[0])
         if owner:
-            raise ConfigError(f"server argument {word} is set by {owner}; remove it from the further arguments")
+            raise ConfigError(
+                f"server argument {word} is set by {owner}; remove it from the further arguments"
+            )
+
+
+def _refuse_unknown_backend(target: Target, config: ServerConfig) -> None:
+    """Only where the names are known for sure: a checkout or a newer version may have new ones."""
+    known = target.adapter.attention_backends
+    if target.adapter.exact and target.content is None and config.attention_backend not in known:
+        raise ConfigError(
+            f"SGLang {target.version} has no attention backend {config.attention_backend!r}. "
+            f"Choose one of {', '.join(sorted(known))}"
+        )
+
+
+def launch_notes(target: Target, config: ServerConfig) -> tuple[str, ...]:
+    """What a reader of this launch's results should know."""
+    if not _interpreted(target, config):
+        return target.notes
+    return (*target.notes, "Triton's interpreter stands in for its compiler: timings mean little")
+
+
+def _interpreted(target: Target, config: ServerConfig) -> bool:
+    """Whether something on the path of every request is a Triton kernel, on a CPU."""
+    paged = config.page_size > 1 and not target.adapter.pages_on_cpu
+    return config.device == "cpu" and (config.attention_backend == "triton" or paged)
 
 
 def _cpu_arguments(config: ServerConfig) -> list[str]:
     """An idle CPU server must sleep, or it takes a core from the one being measured."""
     defaults = {"--sampling-backend": "pytorch", "--grammar-backend": "none"}
     given = {word.split("=", 1)[0] for word in config.arguments}
-    return ["--sleep-on-idle", *_pairs({name: value for name, value in defaults.items() if name not in given})]
+    return [
+        "--sleep-on-idle",
+        *_pairs({name: value for name, value in defaults.items() if name not in given}),
+    ]
 
 
 def server_environment(
@@ -121,10 +184,12 @@ def server_environment(
     environment = {name: value for name, value in inherited.items() if name not in _NOT_INHERITED}
     environment |= _paths(target, config, place)
     environment |= _network(place, environment)
-    environment |= _cpu_environment(config, place) if config.device == "cpu" else _cuda_environment(place)
+    environment |= (
+        _cpu_environment(target, config, place) if config.device == "cpu" else _cuda_environment(place)
+    )
     if config.model.dummy:
         environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    return environment | config.environment
+    return {**environment, **config.environment}
 
 
 def telling(environment: Mapping[str, str], config: ServerConfig) -> dict[str, str]:
@@ -144,10 +209,7 @@ def _paths(target: Target, config: ServerConfig, place: Place) -> dict[str, str]
         "PYTHONPATH": ":".join([*first, *own]),
         "PYTHONUNBUFFERED": "1",
         "TMPDIR": str(place.directory),
-        "TRITON_CACHE_DIR": str(jit / "triton"),
-        "TORCHINDUCTOR_CACHE_DIR": str(jit / "inductor"),
-        "TORCH_EXTENSIONS_DIR": str(jit / "extensions"),
-        "FLASHINFER_WORKSPACE_BASE": str(jit / "flashinfer"),
+        **{name: str(jit / folder) for name, folder in _JIT_CACHES.items()},
     }
 
 
@@ -169,7 +231,7 @@ def _network(place: Place, environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _cpu_environment(config: ServerConfig, place: Place) -> dict[str, str]:
+def _cpu_environment(target: Target, config: ServerConfig, place: Place) -> dict[str, str]:
     environment = {
         "SGLANG_USE_CPU_ENGINE": "1",
         "MASTER_ADDR": "127.0.0.1",
@@ -178,7 +240,7 @@ def _cpu_environment(config: ServerConfig, place: Place) -> dict[str, str]:
     if config.tp_size > 1:
         environment["SGLANG_CPU_OMP_THREADS_BIND"] = _binding(place.cpus, config.tp_size)
         environment["SGLANG_NCCL_SO_PATH"] = "/dev/null"
-    if config.attention_backend == "triton":
+    if _interpreted(target, config):
         environment["TRITON_INTERPRET"] = "1"
     return environment
 

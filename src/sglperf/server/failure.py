@@ -7,11 +7,14 @@ import signal
 from pathlib import Path
 
 _TAIL_BYTES = 200_000
-_EXCEPTION = re.compile(r"^(?:\[[^\]]*\]\s*)?(?:ERROR:\s*)?((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Killed|Called)\b.*)")
-_ARGPARSE = re.compile(r"^[\w.-]+(?:\.py)?: error: (.+)")
+_EXCEPTION = re.compile(
+    r"^(?:\[[^\]]*\]\s*)?(?:ERROR:\s*)?((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)\b.*)"
+)
+_ARGPARSE = re.compile(r"^[\w. -]+: error: (.+)")
+# Indented lines are code under a traceback or argparse's usage; the rest follows from the failure itself.
 _NOISE = re.compile(
-    r"Warning|warnings\.warn|Ignore import error|^\s*$|^\s+(File |at |\^)|^Traceback|^#|"
-    r"leaked (semaphore|shared_memory)|Killed$|SIGQUIT|is still supported|Example: sglang"
+    r"^\s*$|^\s{2}|^#|^usage:|^Traceback|Warning|Ignore import error|leaked (semaphore|shared_memory)|"
+    r"Killed$|(?i:sigquit)|kill_process_tree|crash diagnostics|py-spy"
 )
 
 # Cause of failure → what to do next. The first that matches the tail wins, so the specific come first.
@@ -21,10 +24,11 @@ _HINTS = (
     (r"address already in use|Errno 98|EADDRINUSE", "the port was taken by another process; start again"),
     (r"CUDA out of memory|OutOfMemoryError|Not enough (GPU )?memory|not enough memory", "lower mem_fraction_static or max_total_tokens, choose a smaller model or more GPUs"),
     (r"Cannot allocate memory|MemoryError|DefaultCPUAllocator", "the host ran out of memory; choose a smaller model or pool"),
+    (r"requires SM|requires? (an? )?(NVIDIA|CUDA|GPU)|not supported on|only supports?", "this device cannot do that; choose another attention backend or argument"),
     (r"libnuma", "install libnuma (Debian: apt install libnuma1)"),
     (r"(no|No|find) .*(C|C\+\+|c\+\+) compiler|gcc.*not found|g\+\+.*not found|InvalidCxxCompiler", "install a C++ compiler (Debian: apt install g++)"),
     (r"Python\.h", "install Python's headers (Debian: apt install python3-dev)"),
-    (r"PlaceholderCalled", "this path needs the real sgl_kernel; choose torch_native or flex_attention on a CPU"),
+    (r"PlaceholderCalledError", "this path needs the real sgl_kernel; choose torch_native or flex_attention on a CPU"),
     (r"No module named 'sglang|ModuleNotFoundError", "the target's environment is incomplete; reinstall SGLang there"),
     (r"No space left on device", "free some disk space"),
     (r"LocalEntryNotFound|couldn't connect to 'https://huggingface|is not a local folder", "check the model's path or name, and the network"),
@@ -38,7 +42,7 @@ def last_lines(log: Path, count: int = 8) -> list[str]:
 
 
 def cause(log: Path) -> str | None:
-    """The line that says why: argparse's complaint, else the last exception that is not an echo."""
+    """The line that says why: argparse's complaint, else the last exception."""
     lines = _tail(log)
     for line in reversed(lines):
         if found := _ARGPARSE.match(line):
@@ -51,12 +55,10 @@ def explain(log: Path) -> str:
     """Cause, next action and last lines, for the end of an error message."""
     why = cause(log)
     shown = last_lines(log)
-    text = f"{why or (shown[-1] if shown else 'it wrote nothing')}"
-    if hint := _hint(why or "\n".join(shown)):
-        text += f"\n  next: {hint}"
-    if shown:
-        text += "\n  last log lines:\n" + "\n".join(f"    {line}" for line in shown)
-    return f"{text}\n  whole log: {log}"
+    said = why or (shown[-1] if shown else "it wrote nothing")
+    lines = [said, f"next: {_hint(why or chr(10).join(shown))}", "last log lines:"]
+    lines += [f"  {line}" for line in shown or ["(none)"]]
+    return "\n  ".join([*lines, f"whole log: {log}"])
 
 
 def exit_words(code: int) -> str:
@@ -69,8 +71,9 @@ def exit_words(code: int) -> str:
         return f"killed by signal {-code}"
 
 
-def _hint(text: str) -> str | None:
-    return next((advice for pattern, advice in _HINTS if re.search(pattern, text)), None)
+def _hint(text: str) -> str:
+    fallback = "look at the whole log; without an exception in it, the kernel may have run out of memory"
+    return next((advice for pattern, advice in _HINTS if re.search(pattern, text)), fallback)
 
 
 def _tail(log: Path) -> list[str]:

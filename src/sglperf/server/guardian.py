@@ -10,7 +10,8 @@ Should the guardian itself be killed, the kernel kills the command (parent-death
 own processes watch their parent in the same way.
 
 Over the channel, a stream socket, it says ``pid N`` once the command runs and ``exit CODE`` when it
-has ended, CODE negative for a signal. SIGINT is ignored: Ctrl-C is the harness's, which stops things
+has ended, CODE negative for a signal. Anything it hears makes it look which shared memory the command
+uses by now, to remove it even if the whole tree should die at once. SIGINT is ignored: Ctrl-C is the harness's, which stops things
 in order.
 """
 
@@ -45,8 +46,7 @@ def main(argv: list[str]) -> int:
     wakeup = _catch_signals()
     child = _start(command, libc, os.getpid())
     _say(channel, f"pid {child.pid}")
-    _wait(channel, wakeup, harness, child)
-    shared = _shared_memory()
+    shared = _wait(channel, wakeup, harness, child)
     code = _finish(child, grace)
     _clean(directory, shared)
     _say(channel, f"exit {code}")
@@ -73,8 +73,9 @@ def _start(command: list[str], libc: ctypes.CDLL, guardian: int) -> subprocess.P
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=in_child)  # noqa: PLW1509
 
 
-def _wait(channel: socket.socket, wakeup: int, harness: int, child: subprocess.Popen[bytes]) -> None:
-    """Until the harness lets go or is gone, SIGTERM arrives, or the command ends."""
+def _wait(channel: socket.socket, wakeup: int, harness: int, child: subprocess.Popen[bytes]) -> set[str]:
+    """Until the harness lets go or is gone, SIGTERM arrives, or the command ends; the shared memory in use."""
+    shared: set[str] = set()
     poller = select.poll()
     poller.register(channel, select.POLLIN | select.POLLHUP)
     poller.register(wakeup, select.POLLIN)
@@ -82,9 +83,20 @@ def _wait(channel: socket.socket, wakeup: int, harness: int, child: subprocess.P
     while child.poll() is None and os.getppid() == harness:
         ready = {descriptor for descriptor, _ in poller.poll(timeout)}
         if channel.fileno() in ready:
-            return
+            shared |= _shared_memory()
+            if not _heard(channel):
+                break
         if wakeup in ready and {signal.SIGTERM, signal.SIGHUP} & set(os.read(wakeup, 4096)):
-            return
+            break
+    return shared | _shared_memory()
+
+
+def _heard(channel: socket.socket) -> bool:
+    """Whether the harness said something; if not, it closed the channel or is gone."""
+    try:
+        return bool(channel.recv(4096))
+    except OSError:
+        return False
 
 
 def _watch(poller: select.poll, harness: int) -> bool:
@@ -131,9 +143,9 @@ def _descendants(root: int) -> Iterator[int]:
             children.setdefault(_parent(int(pid)), []).append(int(pid))
     pending = list(children.get(root, []))
     while pending:
-        pid = pending.pop()
-        yield pid
-        pending += children.get(pid, [])
+        descendant = pending.pop()
+        yield descendant
+        pending += children.get(descendant, [])
 
 
 def _parent(pid: int) -> int:

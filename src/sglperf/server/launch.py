@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -21,10 +21,10 @@ import psutil
 from platformdirs import user_cache_path
 
 from sglperf.core.server_config import ServerConfig
-from sglperf.errors import LaunchError, MeasurementError, ServerDied, StoreError
+from sglperf.errors import LaunchError, ServerDied, StoreError
 from sglperf.probes.server_info import ServerInfo
 from sglperf.server import guardian
-from sglperf.server.arguments import Place, server_command, server_environment, telling
+from sglperf.server.arguments import Place, launch_notes, server_command, server_environment, telling
 from sglperf.server.failure import exit_words, explain
 from sglperf.server.leases import Lease, gpu_uuids, lease_gpus, lease_port
 from sglperf.server.model import materialize
@@ -70,6 +70,11 @@ class Guarded:
             code = self.exit_code
             return exit_words(code) if code is not None else "its guardian was killed, and the server with it"
         return None
+
+    def look(self) -> None:
+        """Have the guardian note the shared memory in use by now."""
+        with contextlib.suppress(OSError):
+            self.channel.sendall(b"look\n")
 
     def stop(self) -> None:
         """End the command and everything below it; returns once nothing is left."""
@@ -123,6 +128,7 @@ class Server:
         info: what it says of itself.
         command: its command line.
         environment: the variables set or inherited that may change what is measured.
+        notes: what a reader of this launch's results should know.
     """
 
     base_url: str
@@ -132,6 +138,7 @@ class Server:
     info: ServerInfo
     command: tuple[str, ...]
     environment: Mapping[str, str]
+    notes: tuple[str, ...]
     _guarded: Guarded = field(repr=False)
     _resources: contextlib.ExitStack = field(repr=False)
 
@@ -139,7 +146,7 @@ class Server:
         """Raises ServerDied, with the last log lines, once the process is gone."""
         end = self._guarded.ended()
         if end is not None:
-            raise ServerDied(f"the server at {self.base_url} died: {end}. {explain(self.log_path)}")
+            raise ServerDied(f"the server at {self.base_url} died ({end}): {explain(self.log_path)}")
 
     def processes(self) -> list[psutil.Process]:
         """The server's processes: main first, then its schedulers and helpers."""
@@ -211,7 +218,7 @@ def start_server(
 
 
 @contextlib.contextmanager
-def _scratch():  # type: ignore[no-untyped-def]
+def _scratch() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="sglperf-", ignore_cleanup_errors=True) as directory:
         yield directory
 
@@ -228,7 +235,6 @@ def _launch(
 ) -> Server:
     command = server_command(target, config, place)
     environment = server_environment(target, config, place, os.environ)
-    recorded = telling(environment, config)
     _open_log(log, command, environment)
     started = time.monotonic()
     guarded = guard(command, environment=environment, directory=place.directory, log=log)
@@ -239,23 +245,37 @@ def _launch(
 
     def check_alive() -> None:
         if end := guarded.ended():
-            raise LaunchError(f"the server for {config.label} ended while starting: {end}. {explain(log)}")
+            raise LaunchError(f"the server for {config.label} ended while starting ({end}): {explain(log)}")
 
     url = base_url + target.adapter.server_info
     info = await_ready(url, log, timeout, check_alive, on_progress, started)
     seconds = time.monotonic() - started
+    guarded.look()
     verify(info, target, config, place.name)
-    _freeze_garbage(base_url + target.adapter.freeze_gc)
+    if target.adapter.freezes_garbage:
+        _freeze_garbage(base_url + target.adapter.freeze_gc)
     return Server(
-        base_url, guarded.pid or 0, log, seconds, info, tuple(command), recorded, guarded, stack.pop_all()
+        base_url=base_url,
+        pid=guarded.pid or 0,
+        log_path=log,
+        startup_seconds=seconds,
+        info=info,
+        command=tuple(command),
+        environment=telling(environment, config),
+        notes=launch_notes(target, config),
+        _guarded=guarded,
+        _resources=stack.pop_all(),
     )
 
 
 def _freeze_garbage(url: str) -> None:
-    """What SGLang does after its own warm-up, which was skipped: without it, whether a full garbage
-    collection lands in a measured round depends on the version and on a race at start."""
+    """What SGLang does after its own warm-up.
+
+    With the warm-up skipped it does so before its port is open, which fails or not by a race, and a full
+    garbage collection may or may not land in a measured round.
+    """
     with contextlib.suppress(httpx.HTTPError):
-        httpx.post(url, timeout=10.0, trust_env=False)
+        httpx.post(url, timeout=10.0, trust_env=False, verify=False)
 
 
 def _open_log(log: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -267,6 +287,3 @@ def _open_log(log: Path, command: Sequence[str], environment: Mapping[str, str])
             file.write(f"# {' '.join(words)}\n")
     except OSError as error:
         raise StoreError(f"cannot write the server's log {log}: {error}. Choose a writable folder") from error
-
-
-__all__ = ["DEFAULT_TIMEOUT", "MeasurementError", "Server", "start_server"]

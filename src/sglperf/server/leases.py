@@ -12,7 +12,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,11 +63,17 @@ def lease_port(requested: int | None = None, directory: Path | None = None) -> t
         if lease is None:
             raise LaunchError(_port_taken(requested, directory))
         return requested, lease
-    for port in random.sample(_PORTS, 200):
+    for port in _candidates():
         lease = _try_port(port, directory)
         if lease is not None:
             return port, lease
-    raise LaunchError(f"no free port on 127.0.0.1 among 200 tried in {_PORTS.start}–{_PORTS.stop}; stop some servers")
+    raise LaunchError(
+        f"no free port on 127.0.0.1 among 200 tried in {_PORTS.start}–{_PORTS.stop}; stop some servers"
+    )
+
+
+def _candidates() -> list[int]:
+    return random.sample(_PORTS, 200)
 
 
 def _try_port(port: int, directory: Path | None) -> Lease | None:
@@ -100,14 +106,19 @@ def _port_taken(port: int, directory: Path | None) -> str:
 def _listener(port: int) -> str:
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            listens = connection.status == psutil.CONN_LISTEN and connection.pid
+            if listens and connection.laddr and connection.laddr.port == port:
                 return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
     return ""
 
 
 @contextlib.contextmanager
 def lease_gpus(
-    gpus: Sequence[str], *, wait_seconds: float = 0.0, directory: Path | None = None
+    gpus: Sequence[str],
+    *,
+    wait_seconds: float = 0.0,
+    directory: Path | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[list[Lease]]:
     """Hold every GPU (by UUID) of a TP set, in an order that cannot deadlock with another run.
 
@@ -117,33 +128,37 @@ def lease_gpus(
     with contextlib.ExitStack() as stack:
         leases = []
         for gpu in sorted(set(gpus)):
-            lease = _acquire(f"gpu-{gpu}", directory, wait_seconds)
+            lease = _acquire(f"gpu-{gpu}", directory, wait_seconds, sleep)
             if lease is None:
                 holder = _holder(f"gpu-{gpu}", directory)
-                raise LaunchError(f"GPU {gpu} is in use{holder}. Wait for that run, or choose others with --tp-gpus")
+                raise LaunchError(
+                    f"GPU {gpu} is in use{holder}. Wait for that run, or choose others with --tp-gpus"
+                )
             stack.callback(lease.release)
             leases.append(lease)
         yield leases
 
 
-def _acquire(name: str, directory: Path | None, wait_seconds: float) -> Lease | None:
+def _acquire(
+    name: str, directory: Path | None, wait_seconds: float, sleep: Callable[[float], None] = time.sleep
+) -> Lease | None:
     folder = directory or lock_directory()
     lease = Lease(name, FileLock(folder / f"{name}.lock"), folder / f"{name}.json")
     try:
         lease.lock.acquire(timeout=wait_seconds)
     except Timeout:
         return None
-    _await_guardian(lease.owner)
+    _await_guardian(lease.owner, sleep)
     _write_owner(lease.owner, {"pid": os.getpid()})
     return lease
 
 
-def _await_guardian(owner: Path) -> None:
+def _await_guardian(owner: Path, sleep: Callable[[float], None]) -> None:
     """A killed run's guardian needs a moment to end its server; until then the GPU is not free."""
     guardian = _read_owner(owner).get("guardian")
     deadline = time.monotonic() + _DYING_SECONDS
     while guardian and _is_guardian(guardian) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        sleep(0.05)
 
 
 def _is_guardian(pid: int) -> bool:
@@ -164,7 +179,11 @@ def _read_owner(path: Path) -> dict[str, int]:
         owner = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return {key: value for key, value in owner.items() if isinstance(value, int)} if isinstance(owner, dict) else {}
+    return (
+        {key: value for key, value in owner.items() if isinstance(value, int)}
+        if isinstance(owner, dict)
+        else {}
+    )
 
 
 def _write_owner(path: Path, owner: dict[str, int]) -> None:
@@ -182,8 +201,14 @@ def gpu_uuids(indices: Sequence[int]) -> tuple[str, ...]:
     missing = [index for index in indices if not 0 <= index < len(found)]
     if missing:
         names = ", ".join(map(str, missing))
-        has = f"GPUs 0–{len(found) - 1}" if len(found) > 1 else ("GPU 0" if found else "no GPU that NVML can see")
-        raise ConfigError(f"TP set {tuple(indices)} names GPU {names}, but this machine has {has}. Change --tp-gpus")
+        has = (
+            f"GPUs 0–{len(found) - 1}"
+            if len(found) > 1
+            else ("GPU 0" if found else "no GPU that NVML can see")
+        )
+        raise ConfigError(
+            f"TP set {tuple(indices)} names GPU {names}, but this machine has {has}. Change --tp-gpus"
+        )
     return tuple(found[index] for index in indices)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -14,8 +15,8 @@ from sglperf.errors import ConfigError, StoreError
 def materialize(model: Model, directory: Path) -> str:
     """What ``--model-path`` gets.
 
-    For a shape with dummy weights, ``directory/NAME`` with its ``config.json`` written atomically, so
-    that two runs may write the same one. For a checkpoint, its directory or its hub name.
+    For a shape with dummy weights, ``directory/NAME-HASH`` with its ``config.json`` written atomically,
+    so that two runs may write the same one. For a checkpoint, its directory or its hub name.
 
     Raises:
         ConfigError: the checkpoint directory does not exist.
@@ -23,8 +24,8 @@ def materialize(model: Model, directory: Path) -> str:
     """
     if model.path is not None:
         return _checkpoint(model.path)
-    folder = directory / model.name
     text = json.dumps(dict(model.config), indent=2, sort_keys=True) + "\n"
+    folder = directory / f"{model.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / "config.json", text)

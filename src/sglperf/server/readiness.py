@@ -43,7 +43,7 @@ def await_ready(
     Raises:
         LaunchError: it is not there after ``timeout`` seconds; or what ``check_alive`` raises.
     """
-    with httpx.Client(trust_env=False, timeout=5.0) as client:
+    with httpx.Client(trust_env=False, verify=False, timeout=5.0) as client:
         while (elapsed := time.monotonic() - started) < timeout:
             check_alive()
             info = _ask(client, url)
@@ -53,8 +53,8 @@ def await_ready(
                 on_progress(elapsed, stage(log))
             time.sleep(_POLL_SECONDS)
     raise LaunchError(
-        f"the server was not ready after {timeout:g} s (it was {stage(log)}). {explain(log)}\n"
-        "  next: allow it more time, or look at what it waits for"
+        f"the server was not ready after {timeout:g} s (it was {stage(log)}); allow it more time, or see "
+        f"what it waits for: {explain(log)}"
     )
 
 
@@ -95,14 +95,22 @@ def verify(info: ServerInfo, target: Target, config: ServerConfig, name: str) ->
             f"the server runs SGLang {info.version}, but the target {target.label} is {target.version}. "
             f"Check what {target.interpreter} imports as sglang"
         )
-    differing = [
-        f"{what} asked {asked}, resolved {got}" for what, asked, got in _compared(info, config) if asked != got
-    ]
+    differing = {what: (asked, got) for what, asked, got in _compared(info, config) if asked != got}
     if differing:
-        raise LaunchError(
-            f"SGLang {info.version} did not start as asked: {'; '.join(differing)}. "
-            f"Ask for what {config.attention_backend} supports, or choose another attention backend"
+        listed = "; ".join(
+            f"{what} asked {asked}, resolved {got}" for what, (asked, got) in differing.items()
         )
+        advice = next((_ADVICE[what] for what in differing if what in _ADVICE), "look at the server's log")
+        raise LaunchError(
+            f"SGLang {info.version} did not start {config.label} as asked: {listed}. Next: {advice}"
+        )
+
+
+_ADVICE = {
+    "page size": "ask for the page size it resolved, or for another attention backend",
+    "attention backend": "ask for the attention backend it resolved, or for another one",
+    "KV pool (tokens)": "lower max_total_tokens, raise mem_fraction_static, or choose a smaller model",
+}
 
 
 def _compared(info: ServerInfo, config: ServerConfig) -> list[tuple[str, object, object]]:

@@ -17,9 +17,27 @@ OLDEST = Version("0.5.16")
 NEWEST = Version("0.5.23")
 
 _BACKENDS = (
-    "triton torch_native flex_attention dsa nsa dsv4 compressed fa3 fa4 flashinfer flashmla trtllm_mla "
-    "cutedsl_mla tokenspeed_mla trtllm_mha aiter wave intel_amx ascend intel_xpu"
-).split()
+    "triton",
+    "torch_native",
+    "flex_attention",
+    "dsa",
+    "nsa",
+    "dsv4",
+    "compressed",
+    "fa3",
+    "fa4",
+    "flashinfer",
+    "flashmla",
+    "trtllm_mla",
+    "cutedsl_mla",
+    "tokenspeed_mla",
+    "trtllm_mha",
+    "aiter",
+    "wave",
+    "intel_amx",
+    "ascend",
+    "intel_xpu",
+)
 # Backend → first version that knows it, first that no longer does.
 _CHANGED_BACKENDS = {
     "cutlass_mla": (None, "0.5.20"),
@@ -48,6 +66,7 @@ class Adapter:
         first_token_latency: whether ``meta_info`` has it.
         queue_time_sums_waits: whether ``queue_time`` adds up every wait of a retracted request; before,
             it was the last one only.
+        pages_on_cpu: whether the paged allocator runs on a CPU without Triton's interpreter.
         exact: whether the target's version is a known one; if not, the above is a guess.
         notes: what a reader of results should know.
     """
@@ -61,6 +80,7 @@ class Adapter:
     stage_seconds: bool
     first_token_latency: bool
     queue_time_sums_waits: bool
+    pages_on_cpu: bool
     exact: bool
     notes: tuple[str, ...] = ()
 
@@ -104,7 +124,9 @@ def adapter_for(version: str) -> Adapter:
     except InvalidVersion as error:
         raise TargetError(f"{version!r} is not a version of SGLang; check sglang/version.py there") from error
     if release < OLDEST:
-        raise TargetError(f"SGLang {version} is older than {OLDEST}, the oldest supported. Use a newer target")
+        raise TargetError(
+            f"SGLang {version} is older than {OLDEST}, the oldest supported. Use a newer target"
+        )
     known = min(release, NEWEST)
     newer = f"SGLang {version} is newer than {NEWEST}, the newest known here, and taken to behave like it"
     return _adapter(known, release == known, () if release == known else (newer,))
@@ -129,6 +151,7 @@ def _adapter(version: Version, exact: bool, notes: tuple[str, ...]) -> Adapter:
         stage_seconds=since("0.5.20"),
         first_token_latency=since("0.5.21"),
         queue_time_sums_waits=since("0.5.21"),
+        pages_on_cpu=since("0.5.22"),
         exact=exact,
         notes=notes,
     )

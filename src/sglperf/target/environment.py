@@ -62,9 +62,7 @@ class Environment:
     sglang: Path | None
 
 
-def inspect_environment(
-    interpreter: Path, *, pythonpath: bool = False, timeout: float = 30.0
-) -> Environment:
+def inspect_environment(interpreter: Path, *, pythonpath: bool = False, timeout: float = 30.0) -> Environment:
     """Ask ``interpreter`` for its packages.
 
     ``pythonpath`` says whether this process's PYTHONPATH counts. It does for "the SGLang importable
@@ -90,7 +88,9 @@ def _ask(interpreter: Path, flags: list[str], timeout: float) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError) as error:
         said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
-        raise TargetError(f"{interpreter} does not answer as a Python interpreter would: {said}. {_NEXT}") from error
+        raise TargetError(
+            f"{interpreter} does not answer as a Python interpreter would: {said}. {_NEXT}"
+        ) from error
     return answer
 
 

@@ -31,6 +31,7 @@ class Target:
         commit: full git commit of a checkout, or None.
         dirty_hash: hash of a checkout's uncommitted changes; None where there are none or no git.
         content: hash of a checkout's files; None for an installed package.
+        origin: the checkout's package directory; None for an installed package.
         packages: installed version by distribution name, and ``python``.
         notes: what a reader should know, e.g. that compiled modules were borrowed.
     """
@@ -42,13 +43,20 @@ class Target:
     commit: str | None = None
     dirty_hash: str | None = None
     content: str | None = None
+    origin: Path | None = None
     packages: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
-        """Identity for per-target caches: 12 hex digits of interpreter, packages and content."""
-        parts = [str(self.interpreter), self.version, self.content or "", str(sorted(self.packages.items()))]
+        """Name of this target's JIT caches, 12 hex digits.
+
+        Edits of one checkout share them, since what is compiled is looked up by its own source;
+        two checkouts, or a checkout and an installed package, do not.
+        """
+        packages = {name: version for name, version in self.packages.items() if name != "sglang"}
+        build = str(self.origin) if self.origin else self.version
+        parts = [str(self.interpreter), build, *(f"{name}={packages[name]}" for name in sorted(packages))]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
     @property
@@ -160,6 +168,7 @@ def _from_checkout(package: Path, environment: Environment, cache: Path | None) 
         commit=facts.commit if facts else None,
         dirty_hash=facts.dirty_hash if facts else None,
         content=snapshot.content,
+        origin=package,
         packages={**environment.packages, "sglang": snapshot.version},
         notes=(*_borrowing(snapshot, installed), *adapter_for(snapshot.version).notes),
     )

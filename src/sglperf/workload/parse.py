@@ -60,8 +60,8 @@ def observe(index: int, recording: Recording, start_ns: int) -> RequestObservati
         Chunks that brought no new token are left out of ``arrivals`` and ``tokens``, so that
         ``arrivals[0]`` is the first token. A request that was never sent has ``sent == finished``.
     """
-    finished_ns = recording.finished_ns or start_ns
-    sent_ns = recording.sent_ns or finished_ns
+    finished_ns = start_ns if recording.finished_ns is None else recording.finished_ns
+    sent_ns = finished_ns if recording.sent_ns is None else recording.sent_ns
     stream = read_stream(recording) if recording.status == 200 else Stream((), (), _http_error(recording))
     count = count_tokens(stream.chunks)
     meta: Chunk = stream.chunks[-1].get("meta_info", {}) if stream.chunks else {}
@@ -95,7 +95,7 @@ def read_stream(recording: Recording) -> Stream:
             return Stream(
                 tuple(arrivals), tuple(chunks), f"chunk {len(chunks)} is not JSON: {_excerpt(data)}"
             )
-        if not isinstance(chunk, dict) or "meta_info" not in chunk:
+        if not isinstance(chunk, dict) or not isinstance(chunk.get("meta_info"), dict):
             return Stream(tuple(arrivals), tuple(chunks), f"the server reports: {_message(data)}")
         arrivals.append(arrival_ns)
         chunks.append(chunk)

@@ -54,8 +54,9 @@ class Recording:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self.fail(now_ns, f"the server's answer is not HTTP ({error}): {data[:80]!r}")
-            return
+            if not self._complete:  # what follows a complete response is nobody's
+                self.fail(now_ns, f"the server's answer is not HTTP ({error}): {data[:80]!r}")
+                return
         self.reads.append((now_ns, len(self.pieces)))
         if self._complete:
             self._finish(now_ns)

@@ -29,7 +29,11 @@ def server_address(base_url: str) -> tuple[str, int]:
     Raises:
         WorkloadError: the client speaks plain HTTP only; a server under test is on this machine.
     """
-    url = urlsplit(base_url)
-    if url.scheme != "http" or not url.hostname:
+    try:
+        url = urlsplit(base_url)
+        host, port = url.hostname, url.port
+    except ValueError:  # a port that is no number, an unclosed bracket
+        host = None
+    if not host or url.scheme != "http":
         raise WorkloadError(f"{base_url!r} is no address for the measurement client: give http://HOST:PORT")
-    return url.hostname, url.port or 80
+    return host, port or 80

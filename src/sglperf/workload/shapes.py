@@ -30,7 +30,11 @@ class Workload:
     cold: ClassVar[bool] = True
 
     def filled(self, defaults: Mapping[str, int]) -> Self:
-        """The same shape with every open length taken from ``defaults``."""
+        """The same shape with every open length taken from ``defaults``.
+
+        Raises:
+            ConfigError: a length is open and has no default, or is less than 1.
+        """
         open_ = [item.name for item in fields(self) if getattr(self, item.name) is None]
         missing = [name for name in open_ if name not in defaults]
         if missing:
@@ -38,7 +42,13 @@ class Workload:
                 f"workload {type(self).__name__} leaves {', '.join(missing)} open and the profile has no value for it: "
                 f"give it in the test, or under workloads.{self.kind} of the profile"
             )
-        return replace(self, **{name: defaults[name] for name in open_})
+        whole = replace(self, **{name: defaults[name] for name in open_})
+        for item in fields(whole):
+            value = getattr(whole, item.name)
+            if isinstance(value, int) and value < 1:
+                name = f"workload {type(self).__name__}"
+                raise ConfigError(f"{name} has {item.name} = {value}: give it at least 1")
+        return whole
 
     def plan(self, *, seed: int, vocab_size: int) -> RoundPlan:
         """The requests of one round."""

@@ -9,11 +9,11 @@ name is. Whatever stands in raises a clear error when called, so it can never ta
 
 import importlib.machinery
 import importlib.util
-import os
 import sys
+from pathlib import Path
 
 
-class PlaceholderCalled(RuntimeError):
+class PlaceholderCalledError(RuntimeError):
     """A function of sgl_kernel was called that only exists as sglperf's placeholder."""
 
 
@@ -24,7 +24,7 @@ class _StandIn:
         self.__name__ = self.__qualname__ = name
 
     def __call__(self, *_args, **_kwargs):
-        raise PlaceholderCalled(
+        raise PlaceholderCalledError(
             f"{self.__name__} was called, but sgl_kernel is sglperf's placeholder for CPU servers: the real "
             "library could not be loaded. Choose an attention backend that needs no sgl_kernel on a CPU "
             "(torch_native, flex_attention), or install a CPU build of sglang-kernel."
@@ -67,9 +67,15 @@ class _Submodules:
 
 
 def _real_spec():
-    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    places = [place for place in sys.path if os.path.abspath(place) != here]
+    here = Path(__file__).resolve().parent.parent
+    places = [place for place in sys.path if Path(place).resolve() != here]
     return importlib.machinery.PathFinder.find_spec("sgl_kernel", places)
+
+
+def _short(error):
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip(" -")]
+    telling = [line for line in lines if "cannot open shared object" in line or "undefined symbol" in line]
+    return (telling or lines[-1:] or [repr(error)])[0][:200]
 
 
 def _load_real():
@@ -86,7 +92,7 @@ def _load_real():
         for name in [name for name in sys.modules if name.startswith("sgl_kernel.")]:
             del sys.modules[name]
         sys.modules["sgl_kernel"] = own
-        return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), repr(error))
+        return _short(error)
     if "__getattr__" not in vars(real):
         real.__getattr__ = _attribute_of("sgl_kernel")
     return None
