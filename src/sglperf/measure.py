@@ -14,9 +14,10 @@ from sglperf.core.derive import derive
 from sglperf.core.gates import Asked, Gate, Limits, failed_gates
 from sglperf.core.observation import RoundObservation
 from sglperf.core.server_config import ServerConfig
-from sglperf.errors import MeasurementError, SglperfError
+from sglperf.errors import MeasurementError, ServerDied, SglperfError
 from sglperf.plan import Load, Plan
 from sglperf.probes.counters import delta, flush_cache, read_counters, read_counters_settled
+from sglperf.server.failure import explain
 from sglperf.server.launch import Server, start_server
 from sglperf.store import RunFolder
 from sglperf.target.resolve import Target
@@ -121,12 +122,13 @@ def execute(
             if (side, config.label) in measurements.failures:
                 continue
             job = _Job(plan, settings, side, targets[side], config, launch, folder, progress, measurements, client)
+            title = f"server {number}/{len(schedule)}: {_name(side, targets)}{config.label}"
             try:
-                job.run(f"server {number}/{len(schedule)}: {_name(side, targets)}{config.label}")
+                job.run(title)
             except MeasurementError as error:
                 measurements.failures[side, config.label] = Gate(_code(error), str(error))
                 folder.append("failure", {"side": side, "config": config.label, "launch": launch, "error": str(error)})
-                progress(f"{config.label}: {error}", done=True)
+                progress(f"{title}: failed, see below", done=True)
 
 
 def _schedule(plan: Plan, sides: Sequence[str]) -> Iterator[tuple[int, str, ServerConfig]]:
@@ -217,12 +219,27 @@ class _Job:
             server.check_alive()
 
     def _observe(self, server: Server, load: Load) -> RoundObservation:
-        flush_cache(server.base_url, deadline=self.settings.round_timeout)
-        before = read_counters(server.base_url)
-        requests, health = self.client.execute(server.base_url, load.round, timeout=self.settings.round_timeout)
-        if any(request.error for request in requests):
-            server.check_alive()
-        counters = delta(before, read_counters_settled(server.base_url))
+        """One round as it was seen.
+
+        Raises:
+            ServerDied: the server went away, or did not answer within the round's time.
+        """
+        timeout = self.settings.round_timeout
+        try:
+            flush_cache(server.base_url, deadline=timeout)
+            before = read_counters(server.base_url)
+            begin = time.monotonic()
+            requests, health = self.client.execute(server.base_url, load.round, timeout=timeout)
+            late = time.monotonic() - begin >= timeout
+            errors = [request.error for request in requests if request.error]
+            if errors:
+                _await_death(server)
+            if errors and late:
+                raise ServerDied(f"{load.workload.label} hung: {errors[0]}. {explain(server.log_path)}")
+            counters = delta(before, read_counters_settled(server.base_url))
+        except ServerDied:
+            _await_death(server)
+            raise
         return RoundObservation(requests, health, counters | _token_counts(counters))
 
     def _digest(
@@ -242,6 +259,17 @@ class _Job:
             dict(Counter(request.finish_reason or "none" for request in observation.requests)),
             observation.client.wall_seconds,
         )
+
+
+def _await_death(server: Server) -> None:
+    """A connection breaks a moment before its process is gone; the process's end says more.
+
+    Raises:
+        ServerDied: with the last log lines, if the server has ended.
+    """
+    for _ in range(20):
+        server.check_alive()
+        time.sleep(0.05)
 
 
 def _token_counts(counters: Mapping[str, float]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from sglperf.core.fingerprint import Fingerprint
 from sglperf.core.machine import Machine
 from sglperf.core.judgement import Question, judge
 from sglperf.core.verdict import Policy, Status, Verdict
+from sglperf.errors import MeasurementError, UsageError
 from sglperf.evidence import Measured, context_differences_by_config, questions, to_baseline
 from sglperf.measure import Measurements, Progress, execute
 from sglperf.plan import Place, Plan
@@ -77,6 +78,7 @@ def run(
         SglperfError: nothing could be measured at all, or a baseline or the results folder is unusable.
     """
     begin = time.monotonic()
+    _check_backends(plan, targets)
     paired = "base" in targets
     stored = {} if paired or settings.baseline == "off" else _read_baselines(plan, settings, site)
     folder.append("run", {"settings": settings, "targets": targets, "fingerprints": site.fingerprints})
@@ -87,6 +89,7 @@ def run(
     except BaseException as error:
         folder.append("interrupted", {"by": type(error).__name__, "seconds": measurements.seconds})
         raise
+    _require_something(measurements)
     progress("judging")
     asked = questions(measured, stored, paired=paired)
     verdicts = judge(asked, policy(plan, settings))
@@ -105,6 +108,24 @@ def run(
     folder.append("end", {"verdicts": {name: verdict.status for name, verdict in verdicts.items()}})
     folder.write_json("run.json", run_document(outcome, settings, targets, site))
     return outcome
+
+
+def _check_backends(plan: Plan, targets: Mapping[str, Target]) -> None:
+    """Before anything starts: a backend that one side lacks would be found after the other was measured."""
+    for target in targets.values():
+        known = target.adapter.attention_backends
+        for config in plan.configs:
+            if target.adapter.exact and config.attention_backend not in known:
+                raise UsageError(
+                    f"unknown attention backend {config.attention_backend!r}: {target.label} has {', '.join(sorted(known))}"
+                )
+
+
+def _require_something(measurements: Measurements) -> None:
+    """Where every launch failed there is nothing to judge: one message says it, not one per case."""
+    if measurements.failures and all(round_.gates for round_ in measurements.rounds):
+        reasons = list(dict.fromkeys(gate.sentence for gate in measurements.failures.values()))
+        raise MeasurementError("\n".join(reasons))
 
 
 def policy(plan: Plan, settings: Settings) -> Policy:

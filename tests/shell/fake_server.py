@@ -55,7 +55,7 @@ def main() -> None:
         time.sleep(600)
     if fault == "refuses-sigterm":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    server = ThreadingHTTPServer(("127.0.0.1", arguments.port), _handler(_info(arguments, fault)))
+    server = ThreadingHTTPServer((arguments.host, arguments.port), _handler(_info(arguments, fault)))
     server.serve_forever()
 
 

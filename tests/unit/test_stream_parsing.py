@@ -119,6 +119,15 @@ def test_any_split_into_reads_gives_each_event_to_the_read_that_completed_it(cut
     assert found.finished == len(reads) / 1e3
 
 
+@given(st.integers(1, 200), st.sampled_from([b"\n", b"\r\n"]))
+def test_an_event_of_several_lines_is_one_event(cut: int, newline: bytes) -> None:
+    """Other servers fold data into lines, with either newline; a chunk of the body may end within any of them."""
+    lines = b'data: {"output_ids":[7],\ndata: "meta_info":{"completion_tokens":1,"finish_reason":"stop"}}\n\n'
+    body = lines.replace(b"\n", newline)
+    found = observed(body_of(*filter(None, (body[:cut], body[cut:]))))
+    assert (found.error, found.tokens, found.output_ids) == (None, (1,), (7,))
+
+
 def test_several_events_in_one_read_share_its_time() -> None:
     """Nothing is made up about events that came together."""
     found = observed(HEAD + b"".join(map(chunked, EVENTS)), b"0\r\n\r\n")

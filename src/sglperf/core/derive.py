@@ -90,7 +90,8 @@ def _tokens_between(request: RequestObservation, begin: float, end: float) -> fl
 def _growth(round_: RoundObservation) -> dict[str, float]:
     """Slope of inter-token latency over KV length, and the growth it amounts to over the generation.
 
-    Theil–Sen (Sen 1968): the median of all pairwise slopes, which up to 29 % of spiked gaps cannot move.
+    Theil–Sen (Sen 1968): the median of all pairwise slopes, which up to 29 % of spiked gaps cannot move,
+    through the median residual; the line through the medians would be lifted by spikes that all go up.
     Streams are first reduced to their median at each position, since they share one batch.
     """
     curves = [token_gaps(request) for request in round_.requests]
@@ -100,7 +101,7 @@ def _growth(round_: RoundObservation) -> dict[str, float]:
     curve = np.median([curve[:length] for curve in curves], axis=0)
     from scipy.stats import theilslopes  # half a second to import: only where it is used
 
-    slope, start, _, _ = theilslopes(curve, np.arange(length))
+    slope, start, _, _ = theilslopes(curve, np.arange(length), method="joint")
     end = start + slope * (length - 1)
     if start <= 0 or end <= 0:  # noise larger than the latency itself: no growth can be read
         return {"inter_token_latency_slope": float(slope)}

@@ -1,10 +1,13 @@
-"""A family judged as a family: step-down max-t by random rotations.
+"""A family judged as a family: step-down max-t by random rotations, confirmed by relabelling the launches.
 
-Under "same build", the launch differences of all metrics are jointly normal with mean zero and *some*
-covariance. Their joint law does not change when the launches are rotated, so the rotated data show what
-the largest of the correlated statistics does by chance: no correlation has to be estimated, and the
-error rate holds for any number of launches (Langsrud 2005, Stat. Comput. 15:53; Wu et al. 2010,
-Bioinformatics 26:2176). Step-down as in Westfall & Young (1993), algorithm 2.8: family-wise control.
+*Rotations.* Under "same build" the launch differences of all metrics are jointly normal with mean zero
+and *some* covariance. Their joint law does not change when the launches are rotated, so the rotated data
+show what the largest of the correlated statistics does by chance: no correlation has to be estimated, and
+three launches are enough (Langsrud 2005, Stat. Comput. 15:53; Wu et al. 2010, Bioinformatics 26:2176).
+
+*Relabelling.* Launches are not always normal: they have modes, outliers, drift. Whatever their law, had the
+same launches been called base and head otherwise, the result would have been as likely. An alarm must be
+among the alpha most extreme of these labellings too (Fisher 1935; Westfall & Young 1993, algorithm 2.8).
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import numpy as np
 from sglperf.core.launches import FloatArray
 
 ROTATIONS = 1999
-ROTATIONS_OF_LARGE = 999
+ROTATIONS_OF_LARGE = 499
 LARGE_FAMILY = 500
 SEED = 20250711  # one fixed set of rotations: the same samples always get the same verdict
 TIE = 1e-9
@@ -31,13 +34,16 @@ class Block:
     Attributes:
         coordinates: shape (metrics, df + 1); positive on the first axis means worse.
         prior_share, df: of the moderated variances, shape (metrics,).
-        prior_variance: shape ().
+        prior_variance: of the moderated variances.
+        relabelled: directions of the effect under every labelling, shape (≤ df + 1, labellings), the
+            real one first; missing axes are not touched by labels.
     """
 
     coordinates: FloatArray
     prior_share: FloatArray
     df: FloatArray
     prior_variance: float
+    relabelled: FloatArray
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,8 @@ class FamilyP:
 
     Attributes:
         worse, better: one-sided, each controlled over the whole family.
-        rival: level that the other metrics' largest statistic exceeds with probability alpha, (metrics,)
-            on the z scale: what a metric's own statistic has to beat.
+        rival: normal deviate that the largest statistic of the family exceeds by chance with
+            probability alpha.
     """
 
     worse: FloatArray
@@ -56,17 +62,40 @@ class FamilyP:
 
 
 def family_p(blocks: Sequence[Block], planned: int, alpha: float) -> FamilyP:
-    """Adjusted p values for all metrics of ``blocks``, in a family of at least ``planned`` metrics."""
+    """Adjusted p values for all metrics of ``blocks``, in a family of at least ``planned`` metrics.
+
+    ``alpha`` is the level they will be held against: too few launches to relabel for it must be the most
+    extreme labelling there is.
+    """
     metrics = sum(len(block.coordinates) for block in blocks)
     count = ROTATIONS if metrics <= LARGE_FAMILY else ROTATIONS_OF_LARGE
-    observed = np.concatenate([_statistic(b, b.coordinates[:, :1])[:, 0] for b in blocks])
-    rotated = np.concatenate([_rotated(b, count, index) for index, b in enumerate(blocks)])
-    absent = planned - metrics
-    return FamilyP(
-        worse=_step_down(observed, rotated, _ghosts(rotated, absent)),
-        better=_step_down(-observed, -rotated, _ghosts(-rotated, absent)),
-        rival=float(np.quantile(rotated.max(axis=0), 1 - alpha)),
+    observed = np.concatenate([_statistic(block, block.coordinates[:, :1])[:, 0] for block in blocks])
+    rotated = np.concatenate([_rotated(block, count, index) for index, block in enumerate(blocks)])
+    rival = float(np.quantile(rotated.max(axis=0), 1 - alpha))
+    worse, better = (
+        np.maximum(_rotation_p(sign * observed, sign * rotated, planned), _objections(blocks, sign, alpha))
+        for sign in (1, -1)
     )
+    return FamilyP(worse, better, rival)
+
+
+def _statistic(block: Block, effect: FloatArray) -> FloatArray:
+    """Moderated t of ``effect`` (metrics, k) on the z scale, so that designs of unlike df compete fairly."""
+    length = np.einsum("md,md->m", block.coordinates, block.coordinates)[:, None]
+    squares = effect**2
+    own = np.maximum(length - squares, 0.0) / max(block.coordinates.shape[1] - 1, 1)
+    share = block.prior_share[:, None]
+    # A metric without any spread has nothing to divide by; the tiny addend keeps its order and its sign.
+    squares /= share * block.prior_variance + (1 - share) * own + 1e-12 * length + 1e-300
+    return np.copysign(_normal_from_t2(squares, block.df[:, None]), effect)
+
+
+def _normal_from_t2(squares: FloatArray, df: FloatArray) -> FloatArray:
+    """Wallace's normal deviate of a t value (1959, Ann. Math. Stat. 30:1124), from t²."""
+    return np.asarray((8 * df + 1) / (8 * df + 3) * np.sqrt(df * np.log1p(squares / df)), dtype=np.float64)
+
+
+# Rotations
 
 
 def _rotated(block: Block, count: int, stream: int) -> FloatArray:
@@ -75,26 +104,16 @@ def _rotated(block: Block, count: int, stream: int) -> FloatArray:
     return _statistic(block, block.coordinates @ directions)
 
 
-def _statistic(block: Block, effect: FloatArray) -> FloatArray:
-    """Moderated t of ``effect`` (metrics, k) on the z scale, so that designs of unlike df compete fairly."""
-    length = np.einsum("md,md->m", block.coordinates, block.coordinates)[:, None]
-    own = np.maximum(length - effect**2, 0.0) / max(block.coordinates.shape[1] - 1, 1)
-    share = block.prior_share[:, None]
-    # A metric without any spread has nothing to divide by; the tiny addend keeps its order and its sign.
-    squared = effect**2 / (share * block.prior_variance + (1 - share) * own + 1e-12 * length + 1e-300)
-    return np.asarray(np.sign(effect) * _normal_from_t2(squared, block.df[:, None]), dtype=np.float64)
-
-
-def _normal_from_t2(squared: FloatArray, df: FloatArray) -> FloatArray:
-    """Wallace's normal deviate of a t value (1959, Ann. Math. Stat. 30:1124), from t²."""
-    return np.asarray((8 * df + 1) / (8 * df + 3) * np.sqrt(df * np.log1p(squared / df)), dtype=np.float64)
-
-
 @lru_cache(maxsize=64)
 def _directions(dimension: int, count: int, stream: int) -> FloatArray:
     """Uniform directions in ``dimension`` dimensions; shape (dimension, count)."""
     drawn = np.random.default_rng((SEED, dimension, stream)).standard_normal((dimension, count))
     return np.asarray(drawn / np.linalg.norm(drawn, axis=0), dtype=np.float64)
+
+
+def _rotation_p(observed: FloatArray, rotated: FloatArray, planned: int) -> FloatArray:
+    reached, drawn = _step_down(observed, rotated, _ghosts(rotated, planned - len(observed)))
+    return np.asarray((1 + reached) / (1 + drawn), dtype=np.float64)
 
 
 def _ghosts(rotated: FloatArray, absent: int) -> FloatArray:
@@ -110,12 +129,30 @@ def _ghosts(rotated: FloatArray, absent: int) -> FloatArray:
     return largest
 
 
-def _step_down(observed: FloatArray, rotated: FloatArray, ghosts: FloatArray) -> FloatArray:
-    """Each metric competes with those no more extreme than itself, and with the absent ones."""
+# Relabelling
+
+
+def _objections(blocks: Sequence[Block], sign: int, alpha: float) -> FloatArray:
+    """Share of labellings at least as extreme, where that speaks against an alarm at ``alpha``, else 0."""
+    return np.concatenate([_objection(block, sign, alpha) for block in blocks])
+
+
+def _objection(block: Block, sign: int, alpha: float) -> FloatArray:
+    axes, labellings = block.relabelled.shape
+    relabelled = sign * _statistic(block, block.coordinates[:, :axes] @ block.relabelled)
+    reached, _ = _step_down(relabelled[:, 0], relabelled, np.full(labellings, -np.inf))
+    p = reached / labellings
+    return np.where(p <= max(alpha, 1 / labellings) + TIE, 0.0, p)
+
+
+def _step_down(observed: FloatArray, chance: FloatArray, ghosts: FloatArray) -> tuple[FloatArray, int]:
+    """How often ``chance`` (metrics, count) reaches ``observed``, and count.
+
+    Each metric competes with those no more extreme than itself, and with the absent ones.
+    """
     ascending = np.argsort(observed, kind="stable")
-    rivals = np.maximum(np.maximum.accumulate(rotated[ascending], axis=0), ghosts)
+    rivals = np.maximum(np.maximum.accumulate(chance[ascending], axis=0), ghosts)
     reached = (rivals >= observed[ascending, None] - TIE).sum(axis=1)
-    p = (1 + reached) / (1 + rotated.shape[1])
-    adjusted = np.empty(len(p))
-    adjusted[ascending] = np.maximum.accumulate(p[::-1])[::-1]
-    return np.asarray(adjusted, dtype=np.float64)
+    adjusted = np.empty(len(observed))
+    adjusted[ascending] = np.maximum.accumulate(reached[::-1])[::-1]
+    return adjusted, chance.shape[1]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
 
+from sglperf.core.design import Design
 from sglperf.core.launches import FloatArray, Launches, log_centres, require_usable
 from sglperf.core.moderation import NO_PRIOR, Moderated, moderate
 
-__all__ = ["Comparison", "Design", "Launches", "compare", "comparisons"]
+__all__ = ["Comparison", "Launches", "compare"]
 
 POWER = 0.8  # at which `Comparison.detectable_effect` is stated
 # No clock and no server repeats itself better than this; it keeps quantized samples from dividing by zero.
@@ -34,7 +34,7 @@ class Comparison:
         n_base, n_head: launches used.
         df: degrees of freedom behind the interval, with those borrowed from the run's other metrics.
         spread: relative standard deviation from launch to launch (0.02 is 2 %).
-        paired: launches were interleaved and are compared pair by pair.
+        paired: compared pair by pair; False also for interleaved launches whose pairs did not matter.
         lower_is_better: direction of the metric.
         alpha: one minus the interval's confidence.
         p_family: adjusted for the family it was judged in, one-sided in the direction of the change.
@@ -63,57 +63,6 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Design:
-    """How many launches, and whether they come in pairs. Surplus launches of a paired design are left out."""
-
-    n_base: int
-    n_head: int
-    paired: bool
-
-    @property
-    def pairs(self) -> int:
-        """Complete pairs."""
-        return min(self.n_base, self.n_head)
-
-    @property
-    def df(self) -> int:
-        """Degrees of freedom of the launch-to-launch variance."""
-        return self.pairs - 1 if self.paired else self.n_base + self.n_head - 2
-
-    @property
-    def scale(self) -> float:
-        """Standard error of the log ratio per unit of standard deviation (of a difference, if paired)."""
-        return math.sqrt(1 / self.pairs if self.paired else 1 / self.n_base + 1 / self.n_head)
-
-    def coordinates(self, base: FloatArray, head: FloatArray) -> FloatArray:
-        """Orthonormal coordinates, shape (metrics, df + 1): the standardized effect, then the residuals.
-
-        ``base`` (metrics, n_base) and ``head`` (metrics, n_head) are log centres.
-        """
-        if self.paired:
-            return np.asarray(
-                (head[:, : self.pairs] - base[:, : self.pairs]) @ _basis(self), dtype=np.float64
-            )
-        return np.asarray(np.concatenate([base, head], axis=1) @ _basis(self), dtype=np.float64)
-
-
-@lru_cache(maxsize=256)
-def _basis(design: Design) -> FloatArray:
-    """Orthonormal columns: the effect's contrast first, then what is left when means are taken out."""
-    if design.paired:
-        contrast, nuisance = np.ones(design.pairs), np.empty((design.pairs, 0))
-    else:
-        contrast = np.repeat([-1 / design.n_base, 1 / design.n_head], [design.n_base, design.n_head])
-        nuisance = np.ones((len(contrast), 1))
-    known = np.column_stack([contrast, nuisance])
-    q, r = np.linalg.qr(np.column_stack([known, np.eye(len(contrast))]))
-    keep = [0, *range(known.shape[1], len(contrast))]
-    basis = q[:, keep]
-    basis[:, 0] *= np.sign(r[0, 0])
-    return np.asarray(basis, dtype=np.float64)
-
-
-@dataclass(frozen=True)
 class Panel:
     """Metrics that share a design: log centres of their launches, and their place in the test's geometry.
 
@@ -131,11 +80,21 @@ class Panel:
     lower_is_better: tuple[bool, ...]
 
     @property
+    def df(self) -> int:
+        """Degrees of freedom of each metric's launch-to-launch variance."""
+        return int(self.coordinates.shape[1]) - 1
+
+    @property
     def variances(self) -> FloatArray:
         """Launch-to-launch variance, (metrics,), not below what a clock can resolve."""
         residuals = self.coordinates[:, 1:]
-        squares = np.einsum("md,md->m", residuals, residuals)
-        return np.asarray(np.maximum(squares / max(self.design.df, 1), SMALLEST_SPREAD**2), dtype=np.float64)
+        squares = np.einsum("md,md->m", residuals, residuals) / max(self.df, 1)
+        return np.asarray(np.maximum(squares, SMALLEST_SPREAD**2), dtype=np.float64)
+
+    def unpaired(self) -> Panel:
+        """The same launches, compared side by side instead of pair by pair."""
+        design = replace(self.design, paired=False)
+        return replace(self, design=design, coordinates=design.coordinates(self.base, self.head))
 
 
 def panel(
@@ -147,7 +106,8 @@ def panel(
     surplus = slice(design.pairs if paired else None)
     left = log_centres([rounds for side, _ in sides for rounds in side]).reshape(len(sides), -1)[:, surplus]
     right = log_centres([rounds for _, side in sides for rounds in side]).reshape(len(sides), -1)[:, surplus]
-    return Panel(design, left, right, design.coordinates(left, right), tuple(lower_is_better))
+    used = Design(left.shape[1], right.shape[1], paired)
+    return Panel(used, left, right, used.coordinates(left, right), tuple(lower_is_better))
 
 
 def compare(
@@ -175,7 +135,7 @@ def compare(
     require_usable(base, "base")
     require_usable(head, "head")
     one = panel([(base, head)], [lower_is_better], paired=paired)
-    df = one.design.df
+    df = one.df
     moderated = moderate(one.variances, df, NO_PRIOR) if df else None
     critical = float(special.stdtrit(df, 1 - alpha / 2)) if df else math.inf
     return comparisons(one, moderated, critical, [min_effect], alpha)[0]
@@ -237,5 +197,4 @@ def _estimates(
     # To be called, the estimate must pass the critical value, and the interval must not show irrelevance.
     called = np.maximum(critical * error, irrelevant - half)
     detectable = np.expm1(called + special.stdtrit(df, POWER) * error)
-    spread = np.sqrt(moderated.variance / (2 if design.paired else 1))
-    return np.exp(effect - half), np.exp(effect + half), p_value, detectable, df, spread
+    return np.exp(effect - half), np.exp(effect + half), p_value, detectable, df, np.sqrt(moderated.variance)

@@ -17,6 +17,7 @@ from enum import StrEnum
 import numpy as np
 from scipy import special
 
+from sglperf.core.design import Design
 from sglperf.core.launches import FloatArray, Launches, problem
 from sglperf.core.metric import Better, Kind, Metric
 from sglperf.core.moderation import (
@@ -28,13 +29,15 @@ from sglperf.core.moderation import (
     shared_correlation,
 )
 from sglperf.core.multiplicity import Block, FamilyP, family_p
-from sglperf.core.statistics import Comparison, Design, Panel, comparisons, panel
+from sglperf.core.statistics import Comparison, Panel, comparisons, panel
 
 __all__ = ["Case", "Policy", "Status", "Verdict", "judge_family"]
 
-# A part of alpha is kept back for what the mathematics leaves out: noise that is not normal,
-# a prior that is estimated, rotations that are drawn. Measured in benchmarks/verdicts.
-SPENT = 0.9
+# A single launch may itself be the odd one, and relabelling cannot tell: it must be five times as unlikely.
+SINGLE_LAUNCH_SHARE = 0.2
+# Pairs do not matter while the variance side by side is within these bounds of that within pairs (geometric
+# mean over metrics): above, something moved whole pairs; below, the few differences came out small by chance.
+PAIRS_ALIKE = (0.8, 1.5)
 SAME_VALUE = 1e-12  # relative; two sums of the same integers may differ in the last bit
 FEWEST_TO_SHARE = 3  # metrics of one design from which a prior of their own is fitted
 
@@ -251,10 +254,10 @@ def _launches_missing(design: Design) -> str:
 
 
 def _judge_timings(cases: Mapping[str, Case], policy: Policy) -> dict[str, Verdict]:
-    groups = _share_variance(_grouped(cases))
+    groups = _share_variance([_unpaired_if_alike(group) for group in _grouped(cases)])
     tested = [group for group in groups if group.allowed]
     planned = max(policy.family_size or 0, len(cases))
-    family = family_p([_block(g) for g in tested], planned, SPENT * policy.alpha) if tested else None
+    family = family_p([_block(group) for group in tested], planned, policy.alpha) if tested else None
     verdicts: dict[str, Verdict] = {}
     start = 0
     for group in groups:
@@ -281,6 +284,17 @@ def _group(names: Sequence[str], cases: Sequence[Case]) -> _Group:
     return _Group(tuple(names), tuple(cases), panel(sides, directions, paired=cases[0].paired))
 
 
+def _unpaired_if_alike(group: _Group) -> _Group:
+    """Where pairs turn out not to matter, comparing side by side doubles what is known of the spread."""
+    if not group.design.paired or len(group.names) < FEWEST_TO_SHARE or group.design.pairs < 2:
+        return group
+    side_by_side = group.panel.unpaired()
+    ratios = np.log(side_by_side.variances / group.panel.variances)
+    low, high = PAIRS_ALIKE
+    alike = low < math.exp(float(ratios.mean())) < high
+    return replace(group, panel=side_by_side) if alike else group
+
+
 def _share_variance(groups: Sequence[_Group]) -> list[_Group]:
     """Moderate each group with its own prior, or with the largest group's of its kind if it is small."""
     priors = {group.design: _prior(group) for group in groups}
@@ -293,10 +307,10 @@ def _share_variance(groups: Sequence[_Group]) -> list[_Group]:
 
 
 def _prior(group: _Group) -> Prior:
-    if len(group.names) < FEWEST_TO_SHARE or not group.design.df:
+    if len(group.names) < FEWEST_TO_SHARE or not group.panel.df:
         return NO_PRIOR
     correlation = shared_correlation(group.panel.coordinates[:, 1:])
-    return fit_prior(group.panel.variances, group.design.df, correlation)
+    return fit_prior(group.panel.variances, group.panel.df, correlation)
 
 
 def _best_prior(group: _Group, groups: Sequence[_Group], priors: Mapping[Design, Prior]) -> Prior:
@@ -307,7 +321,7 @@ def _best_prior(group: _Group, groups: Sequence[_Group], priors: Mapping[Design,
 
 
 def _moderated(group: _Group, prior: Prior) -> Moderated:
-    return moderate(group.panel.variances, group.design.df, prior)
+    return moderate(group.panel.variances, group.panel.df, prior)
 
 
 def _block(group: _Group) -> Block:
@@ -318,6 +332,7 @@ def _block(group: _Group) -> Block:
         prior_share=group.moderated.prior_share,
         df=group.moderated.df,
         prior_variance=group.moderated.prior_variance,
+        relabelled=group.design.relabelled(),
     )
 
 
@@ -347,7 +362,7 @@ def _critical(group: _Group, family: FamilyP | None, alpha: float) -> FloatArray
     if group.moderated is None or family is None or not group.allowed:
         return math.inf
     rival = special.stdtrit(group.moderated.df, special.ndtr(family.rival))
-    own = special.stdtrit(group.design.df, 1 - SPENT * alpha)
+    own = special.stdtrit(group.panel.df, 1 - alpha)
     return np.asarray(np.maximum(rival, own), dtype=np.float64)
 
 
@@ -380,7 +395,8 @@ def _significant(figures: Comparison, policy: Policy) -> bool:
     if figures.p_family is None:
         return False
     excludes_equality = figures.low > 1 or figures.high < 1
-    return excludes_equality and figures.p_family <= SPENT * policy.alpha
+    single = figures.n_head == 1 and not figures.paired
+    return excludes_equality and figures.p_family <= policy.alpha * (SINGLE_LAUNCH_SHARE if single else 1)
 
 
 def _inside(figures: Comparison, effect: float) -> bool:

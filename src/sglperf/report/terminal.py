@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sglperf.core.catalogue import METRICS
+from sglperf.core.metric import Kind
 from sglperf.core.verdict import Status, Verdict
 from sglperf.report.quantity import center, quantity
 
@@ -47,8 +48,19 @@ def summary(outcome: Outcome, settings: Settings, *, width: int, colour: bool) -
         console.print(Text(f"{asks[0].area} · {point.replace('/', ' · ')}", style="bold"))
         console.print(_table(outcome, asks))
     for line in _lines(outcome, settings):
-        console.print(Text("\n".join(textwrap.wrap(line, width, subsequent_indent="  ", break_on_hyphens=False))))
+        console.print(Text(_wrapped(line, width)))
     return buffer.getvalue().rstrip("\n")
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Each line of ``text`` folded by itself, its continuation further in than its beginning."""
+    return "\n".join(
+        textwrap.fill(
+            line.strip(), width, break_on_hyphens=False,
+            initial_indent=(indent := line[: len(line) - len(line.lstrip())]), subsequent_indent=indent + "  ",
+        )
+        for line in text.split("\n")
+    )  # fmt: skip
 
 
 def _table(outcome: Outcome, asks: list[Ask]) -> Table:
@@ -70,13 +82,15 @@ def _row(outcome: Outcome, ask: Ask) -> tuple[str | Text, ...]:
     question, verdict = outcome.questions[ask.name], outcome.verdicts[ask.name]
     sides = (None if question.base is None else question.base.launches, question.head.launches)
     values = ("–" if not side or not any(side) else quantity(center(side), metric.unit) for side in sides)
-    return (ask.metric, *values, *_comparison(verdict), Text(verdict.status.value, _STYLES[verdict.status]))
+    return (ask.metric, *values, *_comparison(verdict, exact=metric.kind is Kind.EXACT), Text(verdict.status.value, _STYLES[verdict.status]))
 
 
-def _comparison(verdict: Verdict) -> tuple[str, str, str]:
+def _comparison(verdict: Verdict, *, exact: bool) -> tuple[str, str, str]:
     found = verdict.comparison
     if found is None:
         return "", "", ""
+    if exact:  # no noise, so no interval and nothing that could have been missed
+        return (_ratio(found.ratio) if found.ratio != 1 else ""), "", ""
     interval = f"{_ratio(found.low)} … {_ratio(found.high)}"
     return _ratio(found.ratio), interval, _effect(found.detectable_effect)
 

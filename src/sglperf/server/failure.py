@@ -29,7 +29,7 @@ _HINTS = (
     (r"(no|No|find) .*(C|C\+\+|c\+\+) compiler|gcc.*not found|g\+\+.*not found|InvalidCxxCompiler", "install a C++ compiler (Debian: apt install g++)"),
     (r"Python\.h", "install Python's headers (Debian: apt install python3-dev)"),
     (r"PlaceholderCalledError", "this path needs the real sgl_kernel; choose torch_native or flex_attention on a CPU"),
-    (r"No module named 'sglang|ModuleNotFoundError", "the target's environment is incomplete; reinstall SGLang there"),
+    (r"ModuleNotFoundError|ImportError|already used by a Transformers config|has no attribute", "sources and installed packages may not fit together; use an environment made for this SGLang"),
     (r"No space left on device", "free some disk space"),
     (r"LocalEntryNotFound|couldn't connect to 'https://huggingface|is not a local folder", "check the model's path or name, and the network"),
 )  # fmt: skip
@@ -56,7 +56,7 @@ def explain(log: Path) -> str:
     why = cause(log)
     shown = last_lines(log)
     said = why or (shown[-1] if shown else "it wrote nothing")
-    lines = [said, f"next: {_hint(why or chr(10).join(shown))}", "last log lines:"]
+    lines = [said, f"next: {_hint(why or chr(10).join(shown), why is not None)}", "last log lines:"]
     lines += [f"  {line}" for line in shown or ["(none)"]]
     return "\n  ".join([*lines, f"whole log: {log}"])
 
@@ -71,8 +71,11 @@ def exit_words(code: int) -> str:
         return f"killed by signal {-code}"
 
 
-def _hint(text: str) -> str:
-    fallback = "look at the whole log; without an exception in it, the kernel may have run out of memory"
+def _hint(text: str, explained: bool) -> str:
+    silent = (
+        "look at the whole log, and whether the host ran out of memory (dmesg): no exception is in the log"
+    )
+    fallback = "look at the whole log" if explained else silent
     return next((advice for pattern, advice in _HINTS if re.search(pattern, text)), fallback)
 
 

@@ -83,9 +83,9 @@ def _wait(channel: socket.socket, wakeup: int, harness: int, child: subprocess.P
     while child.poll() is None and os.getppid() == harness:
         ready = {descriptor for descriptor, _ in poller.poll(timeout)}
         if channel.fileno() in ready:
-            shared |= _shared_memory()
             if not _heard(channel):
                 break
+            shared |= _shared_memory()
         if wakeup in ready and {signal.SIGTERM, signal.SIGHUP} & set(os.read(wakeup, 4096)):
             break
     return shared | _shared_memory()

@@ -85,8 +85,9 @@ def _ask(interpreter: Path, flags: list[str], timeout: float) -> dict[str, Any]:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise TargetError(f"cannot run {interpreter} as a Python interpreter: {error}. {_NEXT}") from error
     try:
-        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError) as error:
+        # Start-up hooks of an environment may print first; the answer is the last line.
+        answer: dict[str, Any] = dict(json.loads(done.stdout.splitlines()[-1]))
+    except (IndexError, ValueError, TypeError) as error:
         said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
         raise TargetError(
             f"{interpreter} does not answer as a Python interpreter would: {said}. {_NEXT}"

@@ -16,7 +16,8 @@ from sglperf.target.checkout import GitFacts, Snapshot, find_package, git_facts,
 from sglperf.target.environment import Environment, inspect_environment
 
 _PINNED = re.compile(r"sglang\s*==\s*(?P<version>[^\s,;]+)$")
-_REVISION = re.compile(r"[0-9a-f]{7,40}|HEAD([~^]\d*)*|[\w.-]+/[\w./-]+|v?\d+(\.\d+)+\w*|[\w.-]+")
+# Anything git might take; a path is written with a leading ``/``, ``.`` or ``~``.
+_REVISION = re.compile(r"[\w][\w./~^@{}-]*")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def resolve_target(
 
 def _not_there(spec: str) -> str:
     choices = "Give an interpreter, a checkout directory, or sglang==VERSION"
-    if os.sep not in spec and _REVISION.fullmatch(spec):
+    if _REVISION.fullmatch(spec):
         return (
             f"no file or directory {spec!r}, and git revisions as targets are not supported yet. "
             f"Check the revision out (git worktree add DIR {spec}) and give DIR. {choices}"

@@ -16,7 +16,7 @@ from sglperf.workload.recording import Recording
 # Connections kept open and unused: all of a usual round's, and well below a listener's backlog.
 AHEAD = 256
 # For the server to take those connections up, so that the first requests do not pay for it.
-SETTLE_SECONDS = 0.005
+SETTLE_SECONDS = 0.002
 
 
 class Load:

@@ -1,0 +1,155 @@
+"""A double of a whole SGLang environment, for bad days that the real one does not have on demand.
+
+``make_target`` makes an interpreter whose ``sglang.launch_server`` is this file. It streams tokens at a fixed pace, counts them, remembers prompts page by page, and misbehaves as the
+variable DOUBLE_FAULT says. No figure of the project is measured on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import threading
+import time
+import venv
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+VERSION = "0.5.23"
+TOKEN_SECONDS = 0.002
+
+
+def make_target(root: Path) -> Path:
+    """An environment below ``root`` in which this file is SGLang; returns its interpreter, for ``--target``."""
+    venv.create(root, symlinks=True)
+    site = next(root.glob("lib/python*/site-packages"))
+    package = site / "sglang"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "version.py").write_text(f'__version__ = "{VERSION}"\n')
+    (package / "launch_server.py").write_text(f"import runpy\nrunpy.run_path({__file__!r}, run_name='__main__')\n")
+    for name, version in (("sglang", VERSION), ("torch", "2.14.1")):
+        metadata = site / f"{name}-{version}.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    return root / "bin" / "python"
+
+
+class State:
+    """What the server remembers between requests."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.fault = os.environ.get("DOUBLE_FAULT", "")
+        self.lock = threading.Lock()
+        self.requests = 0
+        self.pages: set[tuple[int, ...]] = set()
+        self.counters = {"prefill_compute": 0, "prefill_cache": 0, "decode": 0}
+        self.generated = 0
+
+    def info(self) -> dict[str, Any]:
+        info = {name: value for name, value in vars(self.arguments).items() if value is not None}
+        info |= {"version": VERSION, "max_total_num_tokens": self.arguments.max_total_tokens, "internal_states": [{}]}
+        info["chunked_prefill_size"] = 2048 if self.fault == "other-default" else 4096
+        return info
+
+    def metrics(self) -> str:
+        lines = ["# TYPE sglang:realtime_tokens_total counter"]
+        lines += [f'sglang:realtime_tokens_total{{mode="{mode}"}} {value}' for mode, value in self.counters.items()]
+        lines += ["# TYPE sglang:generation_tokens_total counter", f"sglang:generation_tokens_total {self.generated}"]
+        return "\n".join(lines) + "\n"
+
+    def admit(self, prompt: list[int], new_tokens: int) -> int:
+        """Count a request and return how many of its prompt tokens are cached."""
+        page = self.arguments.page_size
+        with self.lock:
+            self.requests += 1
+            ends = range(page, len(prompt), page)
+            cached = max((end for end in ends if tuple(prompt[:end]) in self.pages), default=0)
+            if self.fault == "page-short":
+                cached = max(cached - page, 0)
+            self.pages |= {tuple(prompt[:end]) for end in ends}
+            self.counters["prefill_compute"] += len(prompt) - cached
+            self.counters["prefill_cache"] += cached
+            self.counters["decode"] += new_tokens - 1
+            self.generated += new_tokens
+        return cached
+
+
+def handler(state: State) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = state.metrics() if self.path == "/metrics" else json.dumps(state.info())
+            self.whole(body.encode())
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.path != "/generate":
+                with state.lock:
+                    state.pages.clear()
+                self.whole(b"{}")
+                return
+            self.stream(json.loads(body))
+
+        def stream(self, request: dict[str, Any]) -> None:
+            prompt, new_tokens = request["input_ids"], request["sampling_params"]["max_new_tokens"]
+            cached = state.admit(prompt, new_tokens)
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            for position in range(new_tokens):
+                time.sleep(TOKEN_SECONDS * (5 if state.fault == "slow" else 1))
+                if position == 1 and state.requests > 8:
+                    misbehave(state.fault)
+                meta = {
+                    "prompt_tokens": len(prompt),
+                    "completion_tokens": position + 1,
+                    "cached_tokens": cached,
+                    "finish_reason": {"type": "length"} if position + 1 == new_tokens else None,
+                }
+                self.wfile.write(b"data: " + json.dumps({"output_ids": [7], "meta_info": meta}).encode() + b"\n\n")
+                self.wfile.flush()
+            self.wfile.write(b"data: [DONE]\n\n")
+
+        def whole(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return Handler
+
+
+def misbehave(fault: str) -> None:
+    """In the middle of a stream, once the warm-up is over."""
+    if fault == "dies-mid-round":
+        print("RuntimeError: an illegal memory access was encountered", file=sys.stderr, flush=True)
+        os._exit(1)
+    if fault == "hangs-mid-round":
+        time.sleep(600)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for name in ("model-path", "served-model-name", "host", "device", "attention-backend", "load-format"):
+        parser.add_argument(f"--{name}")
+    for name in ("port", "page-size", "tp-size", "max-total-tokens", "max-running-requests", "random-seed"):
+        parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--mem-fraction-static", type=float)
+    known, _ = parser.parse_known_args()
+    fault = os.environ.get("DOUBLE_FAULT", "")
+    if fault == "dies-on-start":
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
+    if fault == "hangs-on-start":
+        time.sleep(600)
+    ThreadingHTTPServer(("127.0.0.1", known.port), handler(State(known))).serve_forever()
+
+
+if __name__ == "__main__":
+    main()

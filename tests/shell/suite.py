@@ -1,0 +1,97 @@
+"""A copy of the suite that tests run as a person would: in a process of its own, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a pytest process ended, and what it left in the suite's results folder."""
+
+    code: int
+    output: str
+    folder: Path | None
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """``run.json``."""
+        assert self.folder is not None, self.output
+        document: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+        return document
+
+    @property
+    def journal(self) -> list[dict[str, Any]]:
+        """The journal's lines."""
+        assert self.folder is not None, self.output
+        return [json.loads(line) for line in (self.folder / "journal.jsonl").read_text().splitlines()]
+
+    def statuses(self) -> dict[str, str]:
+        """Case name → status."""
+        return {name: case["status"] for name, case in self.run["cases"].items()}
+
+    def status(self, workload: str, metric: str) -> str:
+        """The status of the one case whose workload begins so."""
+        (found,) = [
+            case["status"]
+            for case in self.run["cases"].values()
+            if case["workload"].startswith(workload) and case["metric"]["name"] == metric
+        ]
+        return str(found)
+
+
+class Suite:
+    """``perf_tests``, ``config`` and ``conftest.py`` in a folder where a test may break them."""
+
+    def __init__(self, folder: Path, profile: Mapping[str, Any]) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True)
+        for name in ("perf_tests", "config"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("conftest.py", "pyproject.toml"):
+            shutil.copy(ROOT / name, folder)
+        base = yaml.safe_load((ROOT / "config/profiles/cpu.yaml").read_text())
+        (folder / "config/profiles/small.yaml").write_text(yaml.safe_dump({**base, **profile}))
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Begin a run."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "pytest", "--profile=small", *arguments],
+            cwd=self.folder,
+            env={**os.environ, "COLUMNS": "100", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def finish(self, process: subprocess.Popen[str], timeout: float = 560) -> Ended:
+        """Wait for its end."""
+        output, _ = process.communicate(timeout=timeout)
+        made = sorted((self.folder / "results").glob(f"*-{process.pid}"))
+        return Ended(process.returncode, output, made[-1] if made else None)
+
+    def run(self, *arguments: str, timeout: float = 560, **environment: str) -> Ended:
+        """A whole run."""
+        return self.finish(self.start(*arguments, **environment), timeout)
+
+    def baselines(self) -> dict[str, Path]:
+        """Area → its baseline file."""
+        return {file.stem: file for file in (self.folder / "baselines").glob("*/*.json")}
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    """Ctrl-C, as a terminal sends it to pytest."""
+    process.send_signal(signal.SIGINT)

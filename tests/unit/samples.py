@@ -1,0 +1,132 @@
+"""Observations, cases and outcomes made up for the tests of the main road."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+from sglperf.core.baseline import Baseline, BaselineCase, BaselineContext, BaselineMetric, context_key
+from sglperf.core.equivalence import Work
+from sglperf.core.fingerprint import Fingerprint
+from sglperf.core.observation import ClientHealth, RequestObservation, RoundObservation
+from sglperf.core.server_config import Model, ServerConfig
+from sglperf.measure import Launch, Round
+from sglperf.plan import Ask
+from sglperf.workload.shapes import Decode, Workload
+
+TINY = Model("tiny", vocab_size=100, context_length=1024)
+FINGERPRINT = Fingerprint("cpu", "A CPU", "Vendor family 1 model 2 stepping 3", 4, 8)
+WORK = Work("0123456789abcdef", "1", {"length": 1}, 0, {"page_size": 16, "attention_backend": "torch_native"})
+SHAPE = Decode(streams=1, prompt_tokens=32, new_tokens=4)
+
+
+def request(
+    arrivals: Sequence[float], tokens: Sequence[int] | None = None, *, sent: float = 0.0, **changes: Any
+) -> RequestObservation:
+    """A request whose chunks carry a token each, unless ``tokens`` counts them otherwise."""
+    arrivals = tuple(map(float, arrivals))
+    tokens = tuple(range(1, len(arrivals) + 1)) if tokens is None else tuple(tokens)
+    known: dict[str, Any] = {
+        "index": 0,
+        "sent": sent,
+        "arrivals": arrivals,
+        "tokens": tokens,
+        "finished": arrivals[-1] if arrivals else sent,
+        "prompt_tokens": 32,
+        "completion_tokens": tokens[-1] if tokens else 0,
+        "cached_tokens": 0,
+        "finish_reason": "length",
+    }
+    return RequestObservation(**known | changes)
+
+
+def paced(first: float, gaps: Sequence[float], **changes: Any) -> RequestObservation:
+    """A request with its first token at ``first`` and the others ``gaps`` apart."""
+    return request(tuple(accumulate(gaps, initial=first)), **changes)
+
+
+def observed(
+    *requests: RequestObservation, lag: float = 0.0, counters: Mapping[str, float] | None = None
+) -> RoundObservation:
+    """A round of these requests; ``lag`` is the client's."""
+    return RoundObservation(requests, ClientHealth(lag, lag, 100, 0.1, 1.0), counters or {})
+
+
+def server(backend: str = "torch_native", page: int = 16, tp_set: tuple[int, ...] = (0,), **changes: Any) -> ServerConfig:
+    known: dict[str, Any] = {
+        "model": TINY,
+        "device": "cpu",
+        "max_total_tokens": 4096,
+        "max_running_requests": 16,
+        "mem_fraction_static": 0.3,
+    }
+    return ServerConfig(attention_backend=backend, page_size=page, tp_set=tp_set, **known | changes)
+
+
+def ask(
+    metric: str = "inter_token_latency",
+    *,
+    area: str = "decode",
+    config: ServerConfig | None = None,
+    workload: Workload = SHAPE,
+) -> Ask:
+    return Ask(area, config or server(), workload, metric)
+
+
+def measured_round(
+    launch: int, values: Mapping[str, float], *, index: int = 0, like: Ask | None = None, **changes: Any
+) -> Round:
+    like = like or ask()
+    known: dict[str, Any] = {
+        "side": "head",
+        "config": like.config.label,
+        "workload": like.workload.label,
+        "gates": (),
+        "finish_reasons": {"length": 1},
+        "seconds": 0.5,
+    }
+    return Round(launch=launch, index=index, values=dict(values), **known | changes)
+
+
+def started(index: int, *, side: str = "head", config: str | None = None, **resolved: object) -> Launch:
+    """A server that came up."""
+    arguments = {"page_size": 16, "attention_backend": "torch_native", **resolved}
+    return Launch(side, config or server().label, index, 30.0, "0.5.23", arguments, 4096)
+
+
+def stored(
+    metrics: Mapping[str, Sequence[Sequence[float]]] | None = None,
+    *,
+    point: str | None = None,
+    unit: str = "s",
+    versions: Mapping[str, str] | None = None,
+    resolved: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Baseline:
+    """A baseline with one case."""
+    context = BaselineContext(
+        versions=dict(versions or {"sglang": "0.5.22"}), resolved=dict(resolved or WORK.resolved)
+    )
+    launches = {"inter_token_latency": ((0.005, 0.0051), (0.0049,))} if metrics is None else metrics
+    known: dict[str, Any] = {
+        "recorded": "2026-01-01T00:00:00Z",
+        "run": "20260101-000000-1",
+        "client": "1",
+        "workload_hash": WORK.workload_hash,
+        "finish_reasons": {"length": 1},
+        "cached_tokens": 0,
+        "context": context_key(context),
+        "metrics": {
+            name: BaselineMetric(unit=unit, launches=tuple(tuple(map(float, launch)) for launch in values))
+            for name, values in launches.items()
+        },
+    }
+    case = BaselineCase(**known | changes)
+    return Baseline(
+        fingerprint_id=FINGERPRINT.id,
+        fingerprint=FINGERPRINT.to_dict(),
+        area="decode",
+        contexts={case.context: context},
+        cases={point or ask().point: case},
+    )

@@ -1,0 +1,140 @@
+"""Gates, then equivalence, then numbers: what an earlier step settles, no later step overturns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from samples import WORK
+
+from sglperf.core.catalogue import METRICS
+from sglperf.core.gates import Gate
+from sglperf.core.judgement import Evidence, Question, judge
+from sglperf.core.verdict import Policy, Status, Verdict
+
+LATENCY, CACHED = METRICS["inter_token_latency"], METRICS["cached_tokens"]
+POLICY = Policy()
+STEADY = [[1.00, 1.01], [1.01, 1.00], [0.99, 1.00], [1.00, 1.00]]
+SLOWER = [[value * 1.2 for value in launch] for launch in STEADY]
+LATE = Gate("client-lag", "the client was late")
+BASE = Evidence(STEADY, WORK)
+HEAD = Evidence(SLOWER, WORK)
+
+
+def one(head: Evidence, base: Evidence | None, metric=LATENCY, policy: Policy = POLICY) -> Verdict:
+    return judge({"it": Question(metric, head, base)}, policy)["it"]
+
+
+def test_equal_work_is_judged_by_its_numbers():
+    """With no gate failed and the same work, a clear slowdown is a regression."""
+    assert one(HEAD, BASE).status is Status.REGRESSED
+
+
+@pytest.mark.parametrize("base", [BASE, None, Evidence(STEADY, replace(WORK, client="2")), Evidence((), None)])
+def test_a_failed_gate_comes_before_everything(base):
+    """A head that cannot be believed is invalid, whatever there is to compare it with."""
+    verdict = one(replace(HEAD, failure=LATE), base)
+
+    assert (verdict.status, verdict.code, verdict.sentence) == (Status.INVALID, "client-lag", "the client was late")
+    assert verdict.comparison is None
+
+
+def test_a_gate_that_the_base_failed_names_the_base():
+    """The side whose measurement is at fault is said."""
+    verdict = one(HEAD, replace(BASE, failure=LATE))
+
+    assert (verdict.status, verdict.sentence) == (Status.INVALID, "base: the client was late")
+
+
+def test_when_both_sides_failed_head_is_named():
+    """One reason is enough, and head's comes first."""
+    verdict = one(replace(HEAD, failure=LATE), replace(BASE, failure=Gate("server-died", "gone")))
+
+    assert verdict.code == "client-lag"
+
+
+@pytest.mark.parametrize("empty", [(), ((),), ((), ())])
+def test_no_sample_is_never_a_pass(empty):
+    """A side without a single value is invalid and named; a head without is so even where nothing was stored."""
+    assert one(Evidence(empty, None), BASE).sentence == "no round of the head yielded inter_token_latency"
+    assert one(HEAD, Evidence(empty, None)).sentence == "no round of the base yielded inter_token_latency"
+    assert one(Evidence(empty, None), None).status is Status.INVALID
+
+
+def test_a_count_of_zero_is_a_sample():
+    """Nothing cached on either side is a fact to compare, not a missing measurement."""
+    assert one(Evidence([[0.0]], WORK), Evidence([[0.0]], WORK), CACHED).status is Status.UNCHANGED
+
+
+def test_other_work_forbids_the_ratio_and_is_named():
+    """A slowdown measured on other work is incomparable and carries no figures."""
+    verdict = one(replace(HEAD, work=replace(WORK, client="2", cached_tokens=16)), BASE)
+
+    assert (verdict.status, verdict.code) == (Status.INCOMPARABLE, "work-differs")
+    assert verdict.sentence == "not the same work: measured by another client (1 → 2); cached tokens 0 → 16"
+    assert verdict.comparison is None
+
+
+def test_for_a_count_only_the_workload_must_be_the_same():
+    """Fewer cached tokens are what the count is there to show, and so is what another page size does to it."""
+    changed = replace(WORK, client="2", cached_tokens=0, finish_reasons={"stop": 1}, resolved={"page_size": 1})
+    base = Evidence([[288.0]], replace(WORK, cached_tokens=288))
+
+    assert one(Evidence([[0.0]], changed), base, CACHED).status is Status.REGRESSED
+    other = replace(changed, workload_hash="f" * 16)
+    assert one(Evidence([[0.0]], other), base, CACHED).sentence == "not the same work: the workload itself differs"
+
+
+def test_without_a_baseline_a_case_is_new():
+    """Nothing to compare with is neither a pass nor a failure."""
+    assert one(HEAD, None).status is Status.NEW
+
+
+def test_bad_numbers_are_invalid_and_name_their_side():
+    """Samples that passed the gates and are no durations are still refused."""
+    assert one(Evidence([[1.0], [float("nan")]], WORK), BASE).code == "head-not-finite"
+    assert one(HEAD, Evidence([[-1.0]], WORK)).code == "base-not-positive"
+
+
+def test_a_baseline_in_another_unit_is_invalid():
+    """Milliseconds are not compared with seconds."""
+    assert one(HEAD, replace(BASE, unit="ms")).code == "mixed-units"
+    assert one(HEAD, replace(BASE, unit="s")).status is Status.REGRESSED
+
+
+def test_verdicts_come_in_the_order_of_the_questions():
+    """Settled and judged cases keep the plan's order, one verdict each."""
+    questions = {
+        "slow": Question(LATENCY, HEAD, BASE),
+        "late": Question(LATENCY, replace(HEAD, failure=LATE), BASE),
+        "new": Question(LATENCY, HEAD, None),
+        "other": Question(LATENCY, replace(HEAD, work=replace(WORK, client="2")), BASE),
+        "same": Question(CACHED, Evidence([[5.0]], WORK), Evidence([[5.0]], WORK)),
+    }
+    verdicts = judge(questions, POLICY)
+
+    assert {name: verdict.status.value for name, verdict in verdicts.items()} == {
+        "slow": "regressed",
+        "late": "invalid",
+        "new": "new",
+        "other": "incomparable",
+        "same": "unchanged",
+    }
+    assert list(verdicts) == list(questions)
+
+
+def test_what_was_settled_early_still_counts_in_the_family():
+    """A case lost to a gate does not make the others easier to call: the planned size is what counts."""
+    borderline = {"it": Question(LATENCY, Evidence([[v * 1.03 for v in launch] for launch in STEADY], WORK), BASE)}
+    lost = {"lost": Question(LATENCY, replace(HEAD, failure=LATE), BASE)}
+    alone = judge(borderline, Policy(family_size=1))["it"].comparison
+    planned = judge(borderline | lost, Policy(family_size=50))["it"].comparison
+
+    assert alone is not None
+    assert planned is not None
+    assert planned.p_family > 2 * alone.p_family
+
+
+def test_nothing_asked_is_nothing_judged():
+    """An empty plan has no verdicts."""
+    assert judge({}, POLICY) == {}
