@@ -5,6 +5,7 @@ Later layers win: built-in default < ``config/suite.yaml`` < profile < ``SGLPERF
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -120,6 +121,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
         return {}
     if not isinstance(document, dict):
         raise ConfigError(f"{file}: expected a mapping of names to values, found {type(document).__name__}")
+    odd = next((name for name in document if not isinstance(name, str)), None)
+    if odd is not None:
+        raise ConfigError(f"{file}: {odd!r} is no name: put it in quotes (YAML reads on, off, yes and no as true or false)")
     return document
 
 
@@ -151,16 +155,16 @@ def load_settings(
     """
     given = {name: (value, _option_name(name)) for name, value in options.items() if value is not None}
     variables = _variables(environment)
-    profile, _ = given.get("profile") or variables.get("profile") or ("auto", "")
+    profile, origin = given.get("profile") or variables.get("profile") or ("auto", "")
     if profile == "auto":
-        profile = choose_profile(folder, accelerators)
+        profile, origin = choose_profile(folder, accelerators), "chosen by the hardware found"
     suite = folder.path / "suite.yaml"
     layers: list[dict[str, tuple[Any, str]]] = [
         _with_origin(read_yaml(suite) if suite.is_file() else {}, str(suite)),
         _with_origin(folder.read("profiles", profile), str(folder.path / "profiles" / f"{profile}.yaml")),
         variables,
         given,
-        {"profile": (profile, given.get("profile", ("", "chosen by the hardware found"))[1])},
+        {"profile": (profile, origin)},
     ]
     merged: dict[str, tuple[Any, str]] = {}
     for layer in layers:
@@ -175,13 +179,24 @@ def choose_profile(folder: ConfigFolder, accelerators: Sequence[str]) -> str:
     fitting = []
     for name in folder.names("profiles"):
         document = folder.read("profiles", name)
-        pattern = document.get("matches")
-        if not pattern or not all(re.search(pattern, product) for product in accelerators):
+        if not _fits(document.get("matches"), accelerators, folder.path / "profiles" / f"{name}.yaml"):
             continue
         wanted = {gpu for one in document.get("tp_sets", ()) for gpu in one}
         if wanted <= set(range(len(accelerators))):
             fitting.append((len(wanted), name))
     return max(fitting)[1] if fitting else "gpu"
+
+
+def _fits(pattern: object, accelerators: Sequence[str], origin: Path) -> bool:
+    """Whether a profile's ``matches`` finds every product name, as a word of its own: H200 is not in GH200."""
+    if not pattern:
+        return False
+    if not isinstance(pattern, str):
+        raise ConfigError(f"{origin}: matches is {pattern!r}: expected a regular expression in quotes")
+    try:
+        return all(re.search(rf"\b(?:{pattern})\b", product) for product in accelerators)
+    except re.error as error:
+        raise ConfigError(f"{origin}: matches is {pattern!r}: not a regular expression ({error})") from None
 
 
 def load_model(folder: ConfigFolder, name: str) -> Model:
@@ -195,7 +210,7 @@ def load_model(folder: ConfigFolder, name: str) -> Model:
         return _shape(name, document.get("config"), folder.path / "models" / f"{name}.yaml")
     directory = Path(name).expanduser()
     if (directory / "config.json").is_file():
-        shape = _shape(directory.name, read_yaml(directory / "config.json"), directory / "config.json")
+        shape = _shape(directory.name, _read_json(directory / "config.json"), directory / "config.json")
         return Model(directory.name, shape.vocab_size, shape.context_length, path=str(directory.resolve()))
     if directory.exists() or "/" not in name or name.startswith((".", "/", "~")):
         known = ", ".join(folder.names("models"))
@@ -243,6 +258,13 @@ def parse_tp_sets(text: str) -> tuple[TpSet, ...]:
         raise ConfigError(f"--tp-gpus {text!r}: give GPU indices, sets separated by ';', as in '0;0,1;0,1,2,3'") from None
 
 
+def _read_json(file: Path) -> object:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: not readable as JSON ({error})") from error
+
+
 def _shape(name: str, config: object, origin: Path) -> Model:
     if not isinstance(config, dict):
         raise ConfigError(f"{origin}: no 'config' mapping with the model's shape")
@@ -263,6 +285,8 @@ def _variables(environment: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
     found: dict[str, tuple[Any, str]] = {}
     for variable, text in environment.items():
         name = variable.removeprefix("SGLPERF_").lower()
+        if variable == "SGLPERF_ORIGINS":
+            raise ConfigError(f"{variable}: origins are found, not set: unset it")
         if variable.startswith("SGLPERF_") and name in Settings.model_fields:
             found[name] = (_LISTS[name](text) if name in _LISTS else text, variable)
     return found
@@ -280,6 +304,8 @@ def _option_name(setting: str) -> str:
 
 
 def _validated(merged: Mapping[str, tuple[Any, str]]) -> Settings:
+    if "origins" in merged:
+        raise ConfigError(f"{merged['origins'][1]}: origins are found, not set: remove the entry")
     try:
         return Settings(
             **{name: value for name, (value, _) in merged.items()},

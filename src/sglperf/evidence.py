@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from sglperf.core.baseline import Baseline, BaselineCase, BaselineContext, BaselineMetric, context_key
+from sglperf.core.baseline import Baseline, BaselineCase, BaselineContext, BaselineMetric, BaselineRecord, context_key
 from sglperf.core.catalogue import METRICS
 from sglperf.core.equivalence import Work, context_differences
 from sglperf.core.fingerprint import Fingerprint
@@ -91,9 +91,9 @@ def stored_evidence(baseline: Baseline | None, ask: Ask) -> Evidence | None:
     """What the baseline holds for a case, or None."""
     case = None if baseline is None else baseline.cases.get(ask.point)
     stored = None if case is None else case.metrics.get(ask.metric)
-    if baseline is None or case is None or stored is None:
+    if baseline is None or stored is None:
         return None
-    return Evidence(stored.launches, baseline.work(case), unit=stored.unit)
+    return Evidence(stored.launches, baseline.work(ask.point, ask.metric), unit=stored.unit)
 
 
 def to_baseline(
@@ -107,22 +107,29 @@ def to_baseline(
         evidence = measured.evidence("head", ask)
         if ask.place != place or ask.name not in names or context is None or evidence.work is None:
             continue
-        key = context_key(context)
-        contexts[key] = context
-        metric = BaselineMetric(unit=METRICS[ask.metric].unit, launches=tuple(map(tuple, evidence.launches)))
-        known = cases.get(ask.point)
-        cases[ask.point] = BaselineCase(
-            recorded=recorded,
-            run=run,
-            client=evidence.work.client,
-            workload_hash=evidence.work.workload_hash,
-            finish_reasons=dict(evidence.work.finish_reasons),
-            cached_tokens=evidence.work.cached_tokens,
-            context=key,
-            metrics={**(known.metrics if known else {}), ask.metric: metric},
+        contexts[context_key(context)] = context
+        case = BaselineCase(
+            records={run: _record(evidence.work, context, recorded)},
+            metrics={
+                ask.metric: BaselineMetric(
+                    unit=METRICS[ask.metric].unit, record=run, launches=tuple(map(tuple, evidence.launches))
+                )
+            },
         )
+        cases[ask.point] = cases[ask.point].merged(case) if ask.point in cases else case
     return Baseline(
         fingerprint_id=fingerprint.id, fingerprint=fingerprint.to_dict(), area=place[1], contexts=contexts, cases=cases
+    )
+
+
+def _record(work: Work, context: BaselineContext, recorded: str) -> BaselineRecord:
+    return BaselineRecord(
+        recorded=recorded,
+        client=work.client,
+        workload_hash=work.workload_hash,
+        finish_reasons=dict(work.finish_reasons),
+        cached_tokens=work.cached_tokens,
+        context=context_key(context),
     )
 
 
@@ -143,4 +150,6 @@ def context_differences_by_config(
 
 def _stored_context(baseline: Baseline | None, ask: Ask) -> BaselineContext | None:
     case = None if baseline is None else baseline.cases.get(ask.point)
-    return None if baseline is None or case is None else baseline.contexts[case.context]
+    if baseline is None or case is None or ask.metric not in case.metrics:
+        return None
+    return baseline.contexts[case.record(ask.metric).context]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from sglperf.core.baseline import Baseline, BaselineCase, BaselineContext, BaselineMetric, context_key
+from sglperf.core.baseline import Baseline, BaselineCase, BaselineContext, BaselineMetric, BaselineRecord, context_key
 from sglperf.core.equivalence import Work
 from sglperf.core.fingerprint import Fingerprint
 from sglperf.core.observation import ClientHealth, RequestObservation, RoundObservation
@@ -102,6 +102,7 @@ def stored(
     unit: str = "s",
     versions: Mapping[str, str] | None = None,
     resolved: Mapping[str, Any] | None = None,
+    run: str = "20260101-000000-1",
     **changes: Any,
 ) -> Baseline:
     """A baseline with one case."""
@@ -111,22 +112,21 @@ def stored(
     launches = {"inter_token_latency": ((0.005, 0.0051), (0.0049,))} if metrics is None else metrics
     known: dict[str, Any] = {
         "recorded": "2026-01-01T00:00:00Z",
-        "run": "20260101-000000-1",
         "client": "1",
         "workload_hash": WORK.workload_hash,
         "finish_reasons": {"length": 1},
         "cached_tokens": 0,
         "context": context_key(context),
-        "metrics": {
-            name: BaselineMetric(unit=unit, launches=tuple(tuple(map(float, launch)) for launch in values))
-            for name, values in launches.items()
-        },
     }
-    case = BaselineCase(**known | changes)
+    metrics = {
+        name: BaselineMetric(unit=unit, record=run, launches=tuple(tuple(map(float, launch)) for launch in values))
+        for name, values in launches.items()
+    }
+    record = BaselineRecord(**known | changes)
     return Baseline(
         fingerprint_id=FINGERPRINT.id,
         fingerprint=FINGERPRINT.to_dict(),
         area="decode",
-        contexts={case.context: context},
-        cases={point or ask().point: case},
+        contexts={record.context: context},
+        cases={point or ask().point: BaselineCase(records={run: record}, metrics=metrics)},
     )

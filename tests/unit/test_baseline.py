@@ -15,6 +15,7 @@ from sglperf.core.baseline import (
     BaselineCase,
     BaselineContext,
     BaselineMetric,
+    BaselineRecord,
     context_key,
     dump_baseline,
     parse_baseline,
@@ -23,6 +24,7 @@ from sglperf.errors import BaselineError
 
 ORIGIN = "baselines/here/decode.json"
 POINT = ask().point
+RECORD = "cases.point.records.20260101-000000-1"
 
 
 def read(text: str) -> Baseline:
@@ -58,7 +60,8 @@ plain = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=8,
 )
-launches = st.lists(st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=4), min_size=1, max_size=3)
+launch = st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=4).map(tuple)
+launches = st.lists(launch, min_size=1, max_size=3).map(tuple)
 
 
 @st.composite
@@ -77,23 +80,27 @@ def baselines(draw: st.DrawFn) -> Baseline:
             )
         )
     }
-    case = st.builds(
-        BaselineCase,
+    record = st.builds(
+        BaselineRecord,
         recorded=texts,
-        run=texts,
         client=texts,
         workload_hash=texts,
         finish_reasons=st.dictionaries(texts, counts, max_size=2),
         cached_tokens=st.none() | counts,
         context=st.sampled_from(sorted(contexts)),
-        metrics=st.dictionaries(texts, st.builds(BaselineMetric, unit=texts, launches=launches), max_size=3),
     )
+
+    def case(records: dict[str, BaselineRecord]) -> st.SearchStrategy[BaselineCase]:
+        metric = st.builds(BaselineMetric, unit=texts, record=st.sampled_from(sorted(records)), launches=launches)
+        return st.builds(BaselineCase, records=st.just(records), metrics=st.dictionaries(texts, metric, max_size=3))
+
+    cases = st.dictionaries(texts, record, min_size=1, max_size=2).flatmap(case)
     return Baseline(
         fingerprint_id=draw(texts),
         fingerprint=draw(st.dictionaries(texts, texts, max_size=2)),
         area=draw(texts),
         contexts=contexts,
-        cases=draw(st.dictionaries(texts, case, max_size=3)),
+        cases=draw(st.dictionaries(texts, cases, max_size=3)),
     )
 
 
@@ -105,8 +112,9 @@ def test_what_was_written_is_read_back(baseline):
 
     assert dump_baseline(read_back) == dump_baseline(baseline)
     for name, case in baseline.cases.items():
-        assert read_back.work(read_back.cases[name]) == baseline.work(case)
+        assert read_back.cases[name].records == case.records
         for metric, kept in case.metrics.items():
+            assert read_back.work(name, metric) == baseline.work(name, metric)
             for before, after in zip(kept.launches, read_back.cases[name].metrics[metric].launches, strict=True):
                 assert after == pytest.approx(before, rel=1e-6)
 
@@ -126,7 +134,6 @@ def test_samples_keep_seven_digits():
     assert '"launches": [\n            [0.1234568]\n' in dump_baseline(stored({"m": ((0.12345678901,),)}))
 
 
-@pytest.mark.xfail(reason="seven digits are not enough for a count", strict=True)
 def test_counts_are_kept_exactly():
     """An exact metric of ten million is read back to the token, else the next run finds it changed."""
     baseline = stored({"kv_capacity_tokens": ((12_345_678.0,),)}, unit="tok")
@@ -134,7 +141,6 @@ def test_counts_are_kept_exactly():
     assert only_case(again(baseline)).metrics["kv_capacity_tokens"].launches == ((12_345_678.0,),)
 
 
-@pytest.mark.xfail(reason="lists are joined by a pattern that also matches inside strings", strict=True)
 def test_a_setting_that_looks_like_a_list_is_kept():
     """A server argument whose text holds brackets and blanks is the same text afterwards."""
     baseline = stored(resolved={"json_model_override_args": '{"x": [ 1,  2 ]}'})
@@ -142,7 +148,6 @@ def test_a_setting_that_looks_like_a_list_is_kept():
     assert again(baseline).contexts == baseline.contexts
 
 
-@pytest.mark.xfail(reason="contexts are rounded like samples", strict=True)
 def test_a_context_is_kept_exactly():
     """A resolved argument does not differ from itself once it was stored."""
     baseline = stored(resolved={"mem_fraction_static": 0.83400000001})
@@ -168,10 +173,11 @@ def test_a_context_is_kept_exactly():
         (altered("schema_version", 0), "schema_version: Input should be 1"),
         (altered("schema_version", "2"), "schema_version: Input should be 1"),
         (altered("schema_version", None), "schema_version: Input should be 1"),
-        (altered("cases", []), "cases: Input should be a valid dictionary"),
-        (altered("cases.point.workload_hash", None), "cases.point.workload_hash: Input should be a valid string"),
-        (altered("cases.point.cached_tokens", 0.5), "cases.point.cached_tokens: Input should be a valid integer"),
-        (altered("cases.point.context", "nowhere"), "contexts.nowhere is missing"),
+        (altered("cases", []), "cases: Input should be"),
+        (altered(f"{RECORD}.workload_hash", None), f"{RECORD}.workload_hash: Input should be a valid string"),
+        (altered(f"{RECORD}.cached_tokens", 0.5), f"{RECORD}.cached_tokens: Input should be a valid integer"),
+        (altered(f"{RECORD}.context", "nowhere"), "contexts.nowhere is missing"),
+        (altered("cases.point.records", {}), f"{RECORD} is missing"),
         (altered("contexts", {}), "contexts.[0-9a-f]{12} is missing"),
     ],
 )
@@ -194,7 +200,6 @@ def test_samples_that_are_none_are_refused(samples):
         read(text)
 
 
-@pytest.mark.xfail(reason="numbers are validated leniently", strict=True)
 @pytest.mark.parametrize("sample", ["0.005", True])
 def test_a_text_is_no_sample(sample):
     """What only looks like a number was not written by sglperf."""
@@ -202,7 +207,6 @@ def test_a_text_is_no_sample(sample):
         read(altered("cases.point.metrics.inter_token_latency.launches", [[sample]]))
 
 
-@pytest.mark.xfail(reason="the JSON reader's recursion limit is not translated", strict=True, raises=RecursionError)
 def test_endless_nesting_is_refused():
     """A file of nothing but brackets is damaged like any other."""
     with pytest.raises(BaselineError):
@@ -254,7 +258,7 @@ def test_cases_of_both_are_kept():
     merged = mine.merged(theirs)
 
     assert set(merged.cases) == {"a", "b"}
-    assert merged.work(merged.cases["a"]) == mine.work(mine.cases["a"])
+    assert merged.work("a", "inter_token_latency") == mine.work("a", "inter_token_latency")
     assert set(merged.contexts) == {*mine.contexts, *theirs.contexts}
 
 
@@ -269,38 +273,36 @@ def test_a_metric_is_added_to_its_point_and_replaced_in_it():
     }
 
 
-def test_samples_of_another_workload_do_not_stay_under_the_new_hash():
-    """A point recorded anew with another workload holds nothing that was measured with the old one."""
-    merged = stored(ITL | TTFT, point="a").merged(stored(TTFT, point="a", workload_hash="f" * 16))
+def test_samples_keep_their_own_workload_hash():
+    """A metric recorded anew with another workload leaves the others with the one that they were measured with."""
+    merged = stored(ITL | TTFT, point="a").merged(stored(TTFT, point="a", run="later", workload_hash="f" * 16))
 
-    assert set(merged.cases["a"].metrics) == {"time_to_first_token"}
+    assert merged.work("a", "time_to_first_token").workload_hash == "f" * 16
+    assert merged.work("a", "inter_token_latency").workload_hash != "f" * 16
 
 
 def test_contexts_that_nothing_refers_to_are_dropped():
     """A file does not collect the versions of everything it ever held."""
-    merged = stored(point="a", versions={"sglang": "0.5.22"}).merged(stored(point="a", versions={"sglang": "0.5.23"}))
+    merged = stored(point="a", versions={"sglang": "0.5.22"}).merged(stored(point="a", run="later", versions={"sglang": "0.5.23"}))
 
     assert [context.versions for context in merged.contexts.values()] == [{"sglang": "0.5.23"}]
 
 
-@pytest.mark.xfail(reason="a case has one context for all its metrics, so another's metrics are dropped", strict=True)
 def test_an_accepted_metric_outlives_an_upgrade():
     """Recording a new metric with a newer SGLang does not forget what was accepted with the older one."""
     accepted = stored(ITL, point="a", versions={"sglang": "0.5.22"})
-    merged = accepted.merged(stored(TTFT, point="a", versions={"sglang": "0.5.23"}))
+    merged = accepted.merged(stored(TTFT, point="a", run="later", versions={"sglang": "0.5.23"}))
 
     assert set(merged.cases["a"].metrics) == {"inter_token_latency", "time_to_first_token"}
 
 
-@pytest.mark.xfail(reason="merging looks at context and workload, not at the rest of the work", strict=True)
 @pytest.mark.parametrize("change", [{"client": "2"}, {"cached_tokens": 16}, {"finish_reasons": {"stop": 1}}])
 def test_samples_keep_the_work_that_they_were_measured_with(change):
     """An older metric is not passed off as measured by the newer client, or on other work."""
     accepted = stored(ITL, point="a")
-    merged = accepted.merged(stored(TTFT, point="a", **change))
-    case = merged.cases["a"]
+    merged = accepted.merged(stored(TTFT, point="a", run="later", **change))
 
-    assert "inter_token_latency" not in case.metrics or merged.work(case) == accepted.work(accepted.cases["a"])
+    assert merged.work("a", "inter_token_latency") == accepted.work("a", "inter_token_latency")
 
 
 @settings(max_examples=20)
@@ -310,7 +312,7 @@ def test_merging_loses_no_point_and_leaves_no_loose_end(one, other):
     merged = one.merged(other)
 
     assert set(merged.cases) == set(one.cases) | set(other.cases)
-    assert set(merged.contexts) == {case.context for case in merged.cases.values()}
+    assert merged.loose_ends() == []
     assert again(merged).cases.keys() == merged.cases.keys()
     for name, case in other.cases.items():
         assert case.metrics.items() <= merged.cases[name].metrics.items()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -17,35 +16,53 @@ SCHEMA_VERSION: Literal[1] = 1
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Strict: what only looks like a number was not written by sglperf.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class BaselineMetric(_Frozen):
-    """Rounds of each launch, in ``unit``; shape (launches, rounds), launches may differ in length."""
+    """Rounds of each launch, in ``unit``; shape (launches, rounds), launches may differ in length.
+
+    ``record`` is the key, in the case's ``records``, of the run that they come from.
+    """
 
     unit: str
+    record: str
     launches: Annotated[tuple[Annotated[tuple[FiniteFloat, ...], Field(min_length=1)], ...], Field(min_length=1)]
 
 
-class BaselineCase(_Frozen):
-    """One server and workload.
+class BaselineRecord(_Frozen):
+    """One acceptance: when, from which run, and what must be the same to compare with its samples.
 
     Attributes:
-        recorded: when, ISO 8601 in UTC.
-        run: the run that it was accepted from.
-        client, workload_hash, finish_reasons, cached_tokens: what must be the same to compare.
+        recorded: ISO 8601, UTC.
         context: key into the file's ``contexts``.
-        metrics: by metric name.
     """
 
     recorded: str
-    run: str
     client: str
     workload_hash: str
     finish_reasons: dict[str, int]
     cached_tokens: int | None
     context: str
+
+
+class BaselineCase(_Frozen):
+    """One server and workload. Metrics may have been accepted from different runs, so each names its record."""
+
+    records: dict[str, BaselineRecord]
     metrics: dict[str, BaselineMetric]
+
+    def record(self, metric: str) -> BaselineRecord:
+        """The acceptance of one metric."""
+        return self.records[self.metrics[metric].record]
+
+    def merged(self, other: BaselineCase) -> BaselineCase:
+        """Both cases' metrics, ``other``'s where both have one; records that none names any more are dropped."""
+        metrics = {**self.metrics, **other.metrics}
+        used = {metric.record for metric in metrics.values()}
+        records = {**self.records, **other.records}
+        return BaselineCase(records={key: record for key, record in records.items() if key in used}, metrics=metrics)
 
 
 class BaselineContext(_Frozen):
@@ -65,29 +82,38 @@ class Baseline(_Frozen):
     contexts: dict[str, BaselineContext] = {}
     cases: dict[str, BaselineCase] = {}
 
-    def work(self, case: BaselineCase) -> Work:
-        """What the recorded side did."""
+    def work(self, point: str, metric: str) -> Work:
+        """What was done when the samples of a metric were measured."""
+        record = self.cases[point].record(metric)
         return Work(
-            workload_hash=case.workload_hash,
-            client=case.client,
-            finish_reasons=case.finish_reasons,
-            cached_tokens=case.cached_tokens,
-            resolved=self.contexts[case.context].resolved,
+            workload_hash=record.workload_hash,
+            client=record.client,
+            finish_reasons=record.finish_reasons,
+            cached_tokens=record.cached_tokens,
+            resolved=self.contexts[record.context].resolved,
         )
 
     def merged(self, other: Baseline) -> Baseline:
-        """Both files' cases, this one's replaced where ``other`` has the same metric; unused contexts dropped."""
+        """All cases of both; ``other``'s metrics where both have one. Contexts that none names any more are dropped."""
         cases = dict(self.cases)
         for name, case in other.cases.items():
-            known = cases.get(name)
-            same = known is not None and known.context == case.context and known.workload_hash == case.workload_hash
-            metrics = {**known.metrics, **case.metrics} if known is not None and same else case.metrics
-            cases[name] = case.model_copy(update={"metrics": metrics})
+            cases[name] = cases[name].merged(case) if name in cases else case
         contexts = {**self.contexts, **other.contexts}
-        used = {case.context for case in cases.values()}
+        used = {record.context for case in cases.values() for record in case.records.values()}
         return other.model_copy(
             update={"cases": cases, "contexts": {key: value for key, value in contexts.items() if key in used}}
         )
+
+    def loose_ends(self) -> list[str]:
+        """Keys that are named and not there."""
+        records = [
+            f"cases.{name}.records.{metric.record}"
+            for name, case in self.cases.items()
+            for metric in case.metrics.values()
+            if metric.record not in case.records
+        ]
+        named = {record.context for case in self.cases.values() for record in case.records.values()}
+        return records + [f"contexts.{key}" for key in sorted(named - set(self.contexts))]
 
 
 def context_key(context: BaselineContext) -> str:
@@ -97,9 +123,34 @@ def context_key(context: BaselineContext) -> str:
 
 
 def dump_baseline(baseline: Baseline) -> str:
-    """The file's text: sorted, indented, one launch a line, seven significant digits."""
-    text = json.dumps(_rounded(baseline.model_dump(mode="json")), indent=2, sort_keys=True, ensure_ascii=False)
-    return re.sub(r"\[\s+([^\[\]{}\"]*?)\s+\]", lambda m: "[" + re.sub(r"\s+", " ", m[1]) + "]", text) + "\n"
+    """The file's text: sorted, indented, one launch a line, samples to seven significant digits."""
+    document = baseline.model_dump(mode="json")
+    for case in document["cases"].values():
+        for metric in case["metrics"].values():
+            metric["launches"] = [[_rounded(value) for value in launch] for launch in metric["launches"]]
+    return "\n".join(_lines(document)) + "\n"
+
+
+def _rounded(value: float) -> float:
+    """Seven digits say more than a clock knows; a count stays exact."""
+    return value if value.is_integer() else float(f"{value:.7g}")
+
+
+def _lines(value: Any, indent: str = "") -> list[str]:
+    """JSON, line by line; a list with nothing nested in it is one line, which `json` cannot be told."""
+    flat = isinstance(value, list) and not any(isinstance(item, list | dict) for item in value)
+    if flat or not value or not isinstance(value, list | dict):
+        return [json.dumps(value, ensure_ascii=False)]
+    pairs = sorted(value.items()) if isinstance(value, dict) else [(None, item) for item in value]
+    lines = []
+    for number, (key, item) in enumerate(pairs, start=1):
+        inner = _lines(item, indent + "  ")
+        name = "" if key is None else f"{json.dumps(key, ensure_ascii=False)}: "
+        inner[0] = f"{indent}  {name}{inner[0]}"
+        inner[-1] += "," if number < len(pairs) else ""
+        lines += inner
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return [opening, *lines, indent + closing]
 
 
 def parse_baseline(text: str, origin: str, fingerprint_id: str) -> Baseline:
@@ -108,39 +159,30 @@ def parse_baseline(text: str, origin: str, fingerprint_id: str) -> Baseline:
     Raises:
         BaselineError: truncated or corrupt, from a newer schema, or of another machine than ``fingerprint_id``.
     """
+    mend = "restore it from git, or delete it to record anew"
     try:
         document = json.loads(text)
-    except ValueError as error:
-        raise BaselineError(f"{origin}: not valid JSON ({error}): restore it from git, or delete it to record anew") from None
+    except (ValueError, RecursionError) as error:
+        raise BaselineError(f"{origin}: not valid JSON ({error}): {mend}") from None
     if not isinstance(document, Mapping):
-        raise BaselineError(f"{origin}: not a baseline file: restore it from git, or delete it to record anew")
+        raise BaselineError(f"{origin}: not a baseline file: {mend}")
     version = document.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise BaselineError(
             f"{origin}: schema {version}, this sglperf reads up to {SCHEMA_VERSION}: upgrade sglperf, or give another --baseline-dir"
         )
     try:
-        baseline = Baseline.model_validate(document)
+        baseline = Baseline.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
-        raise BaselineError(f"{origin}: {place}: {first['msg']}: restore it from git, or delete it to record anew") from None
-    dangling = {case.context for case in baseline.cases.values()} - set(baseline.contexts)
-    if dangling:
-        raise BaselineError(f"{origin}: contexts.{min(dangling)} is missing: restore it from git, or delete it to record anew")
+        raise BaselineError(f"{origin}: {place}: {first['msg']}: {mend}") from None
+    loose = baseline.loose_ends()
+    if loose:
+        raise BaselineError(f"{origin}: {loose[0]} is missing: {mend}")
     if baseline.fingerprint_id != fingerprint_id:
         raise BaselineError(
             f"{origin}: recorded on {baseline.fingerprint_id}, this machine is {fingerprint_id}: "
             "timings of two machines are not comparable; put it back where it belongs"
         )
     return baseline
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.7g}")
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return value

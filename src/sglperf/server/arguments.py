@@ -64,6 +64,8 @@ _TELLING = (
 )
 
 
+_RENDEZVOUS = "SGLANG_DISTRIBUTED_INIT_METHOD_OVERRIDE"
+
 # SGLang keeps its own caches and, in newer versions, its libraries' below SGLANG_CACHE_DIR.
 _JIT_CACHES = {
     "SGLANG_CACHE_DIR": "sglang",
@@ -77,6 +79,9 @@ _JIT_CACHES = {
     "TILELANG_CACHE_DIR": "tilelang",
     "CUDA_CACHE_PATH": "cuda",
 }
+
+# Where this launch or target keeps things: says nothing about what is measured.
+_PLUMBING = frozenset({*_JIT_CACHES, _RENDEZVOUS})
 
 
 @dataclass(frozen=True)
@@ -193,11 +198,11 @@ def server_environment(
 
 
 def telling(environment: Mapping[str, str], config: ServerConfig) -> dict[str, str]:
-    """The variables worth recording: those that may change what is measured."""
+    """The variables worth recording: those that may change what is measured, and not with each launch."""
     return {
         name: value
         for name, value in sorted(environment.items())
-        if name.startswith(_TELLING) or name in config.environment
+        if name in config.environment or (name.startswith(_TELLING) and name not in _PLUMBING)
     }
 
 
@@ -224,7 +229,7 @@ def _network(place: Place, environment: Mapping[str, str]) -> dict[str, str]:
     hosts = [environment.get("NO_PROXY") or environment.get("no_proxy"), "127.0.0.1", "localhost"]
     no_proxy = ",".join(filter(None, hosts))
     return {
-        "SGLANG_DISTRIBUTED_INIT_METHOD_OVERRIDE": rendezvous,
+        _RENDEZVOUS: rendezvous,
         "GLOO_SOCKET_IFNAME": "lo",
         "NO_PROXY": no_proxy,
         "no_proxy": no_proxy,
