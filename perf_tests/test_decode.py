@@ -37,5 +37,10 @@ def test_time_to_first_token(server: Server, measure: Measure, streams: int) -> 
 def test_work(server: Server, measure: Measure, streams: int) -> None:
     """The server does the same work: tokens computed, tokens returned, nothing from the cache, the same KV capacity."""
     measure(Decode(streams=streams)).expect(
-        "prompt_tokens", "completion_tokens", "cached_tokens", "prefill_tokens", "decode_tokens", "kv_capacity_tokens"
+        "prompt_tokens",
+        "completion_tokens",
+        "cached_tokens",
+        "prefill_tokens",
+        "decode_tokens",
+        "kv_capacity_tokens",
     )

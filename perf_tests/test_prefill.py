@@ -25,7 +25,12 @@ def test_prefill_throughput(server: Server, measure: Measure, prompt_tokens: int
 def test_work(server: Server, measure: Measure, prompt_tokens: int) -> None:
     """Prefill computes each cold prompt token once and nothing else."""
     measure(Prefill(prompt_tokens=prompt_tokens)).expect(
-        "prompt_tokens", "completion_tokens", "cached_tokens", "prefill_tokens", "decode_tokens", "kv_capacity_tokens"
+        "prompt_tokens",
+        "completion_tokens",
+        "cached_tokens",
+        "prefill_tokens",
+        "decode_tokens",
+        "kv_capacity_tokens",
     )
 
 

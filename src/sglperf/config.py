@@ -123,7 +123,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: expected a mapping of names to values, found {type(document).__name__}")
     odd = next((name for name in document if not isinstance(name, str)), None)
     if odd is not None:
-        raise ConfigError(f"{file}: {odd!r} is no name: put it in quotes (YAML reads on, off, yes and no as true or false)")
+        raise ConfigError(
+            f"{file}: {odd!r} is no name: put it in quotes (YAML reads on, off, yes and no as true or false)"
+        )
     return document
 
 
@@ -214,7 +216,9 @@ def load_model(folder: ConfigFolder, name: str) -> Model:
         return Model(directory.name, shape.vocab_size, shape.context_length, path=str(directory.resolve()))
     if directory.exists() or "/" not in name or name.startswith((".", "/", "~")):
         known = ", ".join(folder.names("models"))
-        raise ConfigError(f"unknown model {name!r}: give one of {known}, a directory with a config.json, or a hub name")
+        raise ConfigError(
+            f"unknown model {name!r}: give one of {known}, a directory with a config.json, or a hub name"
+        )
     # The hub's own config is the server's to read; ids below this bound exist in every current vocabulary.
     return Model(name.replace("/", "--"), vocab_size=32000, context_length=4096, path=name)
 
@@ -255,7 +259,9 @@ def parse_tp_sets(text: str) -> tuple[TpSet, ...]:
     try:
         return tuple(tuple(int(gpu) for gpu in one.split(",")) for one in text.split(";") if one.strip())
     except ValueError:
-        raise ConfigError(f"--tp-gpus {text!r}: give GPU indices, sets separated by ';', as in '0;0,1;0,1,2,3'") from None
+        raise ConfigError(
+            f"--tp-gpus {text!r}: give GPU indices, sets separated by ';', as in '0;0,1;0,1,2,3'"
+        ) from None
 
 
 def _read_json(file: Path) -> object:
@@ -271,7 +277,9 @@ def _shape(name: str, config: object, origin: Path) -> Model:
     try:
         return Model(name, int(config["vocab_size"]), int(config["max_position_embeddings"]), config=config)
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{origin}: needs whole numbers vocab_size and max_position_embeddings ({error})") from None
+        raise ConfigError(
+            f"{origin}: needs whole numbers vocab_size and max_position_embeddings ({error})"
+        ) from None
 
 
 def _with_origin(document: Mapping[str, Any], origin: str) -> dict[str, tuple[Any, str]]:
@@ -315,7 +323,11 @@ def _validated(merged: Mapping[str, tuple[Any, str]]) -> Settings:
         first = error.errors()[0]
         name = str(first["loc"][0])
         origin = merged[name][1] if name in merged else "the profile"
-        problem = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        problem = (
+            "unknown setting"
+            if first["type"] == "extra_forbidden"
+            else first["msg"].removeprefix("Value error, ")
+        )
         value = merged[name][0] if name in merged else "nothing"
         raise ConfigError(f"{origin}: {name} is {value!r}: {problem}") from None
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from sglperf.core.baseline import Baseline, BaselineCase, BaselineContext, BaselineMetric, BaselineRecord, context_key
+from sglperf.core.baseline import (
+    Baseline,
+    BaselineCase,
+    BaselineContext,
+    BaselineMetric,
+    BaselineRecord,
+    context_key,
+)
 from sglperf.core.catalogue import METRICS
 from sglperf.core.equivalence import Work, context_differences
 from sglperf.core.fingerprint import Fingerprint
@@ -38,7 +45,11 @@ class Measured:
         launches = {round_.launch: [] for round_ in good}  # type: dict[int, list[float]]
         for round_ in good:
             launches[round_.launch].append(round_.values[ask.metric])
-        return Evidence(tuple(map(tuple, launches.values())), self._work(side, ask, good), self._failure(side, ask, rounds))
+        return Evidence(
+            tuple(map(tuple, launches.values())),
+            self._work(side, ask, good),
+            self._failure(side, ask, rounds),
+        )
 
     def context(self, side: str, config: str) -> BaselineContext | None:
         """Versions and resolved arguments of a side's servers of this config; None where none came up."""
@@ -118,7 +129,11 @@ def to_baseline(
         )
         cases[ask.point] = cases[ask.point].merged(case) if ask.point in cases else case
     return Baseline(
-        fingerprint_id=fingerprint.id, fingerprint=fingerprint.to_dict(), area=place[1], contexts=contexts, cases=cases
+        fingerprint_id=fingerprint.id,
+        fingerprint=fingerprint.to_dict(),
+        area=place[1],
+        contexts=contexts,
+        cases=cases,
     )
 
 
@@ -140,7 +155,11 @@ def context_differences_by_config(
     found: dict[str, tuple[str, ...]] = {}
     for ask in measured.plan.asks:
         head = measured.context("head", ask.config.label)
-        base = measured.context("base", ask.config.label) if paired else _stored_context(stored.get(ask.place), ask)
+        base = (
+            measured.context("base", ask.config.label)
+            if paired
+            else _stored_context(stored.get(ask.place), ask)
+        )
         if head is not None and base is not None:
             found[ask.config.label] = context_differences(
                 {**base.versions, **base.resolved}, {**head.versions, **head.resolved}

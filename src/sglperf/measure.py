@@ -121,13 +121,17 @@ def execute(
         for number, (launch, side, config) in enumerate(schedule, start=1):
             if (side, config.label) in measurements.failures:
                 continue
-            job = _Job(plan, settings, side, targets[side], config, launch, folder, progress, measurements, client)
+            job = _Job(
+                plan, settings, side, targets[side], config, launch, folder, progress, measurements, client
+            )
             title = f"server {number}/{len(schedule)}: {_name(side, targets)}{config.label}"
             try:
                 job.run(title)
             except MeasurementError as error:
                 measurements.failures[side, config.label] = Gate(_code(error), str(error))
-                folder.append("failure", {"side": side, "config": config.label, "launch": launch, "error": str(error)})
+                folder.append(
+                    "failure", {"side": side, "config": config.label, "launch": launch, "error": str(error)}
+                )
                 progress(f"{title}: failed, see below", done=True)
 
 
@@ -144,7 +148,9 @@ def _name(side: str, targets: Mapping[str, Target]) -> str:
 
 
 def _code(error: SglperfError) -> str:
-    return {"LaunchError": "launch-failed", "ServerDied": "server-died"}.get(type(error).__name__, "not-measured")
+    return {"LaunchError": "launch-failed", "ServerDied": "server-died"}.get(
+        type(error).__name__, "not-measured"
+    )
 
 
 @dataclass(frozen=True)
@@ -209,7 +215,9 @@ class _Job:
         """One round, repeated a bounded number of times while a gate rejects it."""
         for _ in range(1 + self.settings.round_retries):
             observation = self._observe(server, load)
-            gates = failed_gates(observation, _asked(load), Limits(client_lag_share=self.settings.client_lag_share))
+            gates = failed_gates(
+                observation, _asked(load), Limits(client_lag_share=self.settings.client_lag_share)
+            )
             round_ = self._digest(server, load, index, observation, gates)
             self.measurements.seconds["load"] += round_.seconds
             self.measurements.rounds.append(round_)

@@ -20,7 +20,11 @@ _PATHS = ("--target", "--base", "--head", "--sglang-repo", "--model", "--baselin
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("sglperf", "performance of SGLang")
     add = group.addoption
-    add("--target", metavar="SPEC", help="SGLang under test: sglang==X, an interpreter, a checkout (default: as importable here)")
+    add(
+        "--target",
+        metavar="SPEC",
+        help="SGLang under test: sglang==X, an interpreter, a checkout (default: as importable here)",
+    )
     add("--base", metavar="SPEC", help="with --head: compare two targets instead of a stored baseline")
     add("--head", metavar="SPEC", help="the target that is judged against --base")
     add("--sglang-repo", metavar="PATH", help="repository in which revisions are looked up")
@@ -34,7 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--baseline", metavar="MODE", help="compare (default), record or off")
     add("--baseline-dir", metavar="DIR", help="where baselines are (default: baselines/)")
     add("--results-dir", metavar="DIR", help="where runs are kept (default: results/)")
-    with contextlib.suppress(ValueError):  # pytest 9 has this flag for its own strictness; it then turns on both
+    with contextlib.suppress(
+        ValueError
+    ):  # pytest 9 has this flag for its own strictness; it then turns on both
         add("--strict", action="store_true", default=False, help="a case that is new or incomparable fails")
 
 
@@ -45,7 +51,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for option in _PATHS:
         value = config.getoption(option, default=None)
         if value in given.args and Path(given.dir, value).exists() and config.rootpath not in home:
-            pytest.exit(f"pytest took the value of {option} for a folder of tests: write {option}={value}", returncode=2)
+            pytest.exit(
+                f"pytest took the value of {option} for a folder of tests: write {option}={value}",
+                returncode=2,
+            )
 
 
 def given_options(config: pytest.Config) -> dict[str, Any]:
@@ -69,5 +78,7 @@ def given_options(config: pytest.Config) -> dict[str, Any]:
         given[name] = None if text is None else parse(text)
     given["strict"] = config.getoption("strict", default=False) or None
     for name in ("baseline_dir", "results_dir"):
-        given[name] = given[name] or str(config.rootpath / name.removesuffix("_dir").replace("baseline", "baselines"))
+        given[name] = given[name] or str(
+            config.rootpath / name.removesuffix("_dir").replace("baseline", "baselines")
+        )
     return given

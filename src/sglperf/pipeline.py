@@ -10,8 +10,8 @@ from sglperf.config import Settings
 from sglperf.core.baseline import Baseline
 from sglperf.core.catalogue import METRICS
 from sglperf.core.fingerprint import Fingerprint
-from sglperf.core.machine import Machine
 from sglperf.core.judgement import Question, judge
+from sglperf.core.machine import Machine
 from sglperf.core.verdict import Policy, Status, Verdict
 from sglperf.errors import MeasurementError, UsageError
 from sglperf.evidence import Measured, context_differences_by_config, questions, to_baseline
@@ -151,7 +151,9 @@ def _record(
     names = {name for name, verdict in verdicts.items() if verdict.status in accepted}
     points = {ask.point for ask in measured.plan.asks if ask.name in names}
     # A figure that carries no verdict of its own is kept beside those that do.
-    names |= {ask.name for ask in measured.plan.asks if not METRICS[ask.metric].judged and ask.point in points}
+    names |= {
+        ask.name for ask in measured.plan.asks if not METRICS[ask.metric].judged and ask.point in points
+    }
     recorded = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     files = {}
     for place in dict.fromkeys(ask.place for ask in measured.plan.asks if ask.name in names):

@@ -111,7 +111,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     ids = [config.label for config in suite.configs]
     metafunc.parametrize("server", suite.configs, indirect=True, ids=ids, scope="session")
-    sweeps = {name: _sweep(metafunc, suite, name) for mark in metafunc.definition.iter_markers("sweep") for name in mark.args}
+    sweeps = {
+        name: _sweep(metafunc, suite, name)
+        for mark in metafunc.definition.iter_markers("sweep")
+        for name in mark.args
+    }
     for name, values in sweeps.items():
         metafunc.parametrize(name, values, ids=[f"{name.removesuffix('_tokens')}{value}" for value in values])
     metrics = dict.fromkeys(
@@ -140,7 +144,14 @@ def _combinations(metafunc: pytest.Metafunc, ours: dict[str, Sequence[Any]]) -> 
         names, values = mark.args[:2]
         words = [word.strip() for word in names.split(",")] if isinstance(names, str) else list(names)
         rows = [value.values if hasattr(value, "marks") else value for value in values]
-        axes.append([dict(zip(words, row if len(words) > 1 or hasattr(values[0], "marks") else (row,), strict=True)) for row in rows])
+        axes.append(
+            [
+                dict(
+                    zip(words, row if len(words) > 1 or hasattr(values[0], "marks") else (row,), strict=True)
+                )
+                for row in rows
+            ]
+        )
     for chosen in itertools.product(*axes):
         yield {name: value for part in chosen for name, value in part.items()}
 
@@ -183,11 +194,15 @@ def suite_workload(suite: Suite, workload: Workload) -> Workload:
     return workload.filled(suite.settings.workloads.get(workload.kind, {}))
 
 
-def planned_asks(suite: Suite, node: pytest.Item, function: Callable[..., object], parameters: Mapping[str, Any]) -> list[Ask]:
+def planned_asks(
+    suite: Suite, node: pytest.Item, function: Callable[..., object], parameters: Mapping[str, Any]
+) -> list[Ask]:
     """What a test will ask for with these parameters, found by running its body with ``measure`` only taking notes."""
     area = next((name for name in AREAS if node.get_closest_marker(name)), None)
     if area is None:
-        raise pytest.UsageError(f"{node.nodeid}: a perf test carries the marker of its area: one of {', '.join(AREAS)}")
+        raise pytest.UsageError(
+            f"{node.nodeid}: a perf test carries the marker of its area: one of {', '.join(AREAS)}"
+        )
     planner = _Planner(area, parameters["server"], suite)
     arguments = {
         name: planner if name == "measure" else parameters.get(name, _Unplanned())

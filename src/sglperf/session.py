@@ -34,7 +34,9 @@ def measure_plan(config: pytest.Config, suite: Suite) -> None:
         try:
             suite.outcome = run(suite.plan, suite.settings, targets, site, folder, progress)
         except KeyboardInterrupt:
-            progress(f"interrupted; the rounds measured so far are in {folder.path / 'journal.jsonl'}", done=True)
+            progress(
+                f"interrupted; the rounds measured so far are in {folder.path / 'journal.jsonl'}", done=True
+            )
             raise
         finally:
             progress.close()
@@ -44,7 +46,9 @@ def _targets(settings: Settings) -> dict[str, Target]:
     if (settings.base is None) != (settings.head is None):
         raise UsageError("--base and --head go together: give both, or --target alone")
     if settings.base is not None and settings.target is not None:
-        raise UsageError("--target compares with a baseline, --base and --head with each other: give one or the other")
+        raise UsageError(
+            "--target compares with a baseline, --base and --head with each other: give one or the other"
+        )
     if settings.base is None:
         return {"head": resolve_target(settings.target)}
     return {"base": resolve_target(settings.base), "head": resolve_target(settings.head)}

@@ -39,13 +39,18 @@ class RunFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._journal.close()
 
     def append(self, kind: str, record: Mapping[str, Any]) -> None:
         """Add one line to the journal and hand it to the operating system at once: a killed run keeps it."""
         try:
-            self._journal.write(orjson.dumps({"kind": kind, "at": time.time(), **record}, default=_plain, option=_JSON) + b"\n")
+            self._journal.write(
+                orjson.dumps({"kind": kind, "at": time.time(), **record}, default=_plain, option=_JSON)
+                + b"\n"
+            )
             self._journal.flush()
         except OSError as error:
             raise StoreError(
@@ -55,7 +60,8 @@ class RunFolder:
     def write_json(self, name: str, document: Mapping[str, Any]) -> Path:
         """Write a whole document, all or nothing."""
         return write_atomically(
-            self.path / name, orjson.dumps(document, default=_plain, option=_JSON | orjson.OPT_INDENT_2) + b"\n"
+            self.path / name,
+            orjson.dumps(document, default=_plain, option=_JSON | orjson.OPT_INDENT_2) + b"\n",
         )
 
 
@@ -82,7 +88,9 @@ def write_atomically(path: Path, content: bytes) -> Path:
         if temporary is not None:
             with suppress(OSError):
                 Path(temporary).unlink()
-        raise StoreError(f"{path} cannot be written ({error.strerror}): free space or change its permissions") from error
+        raise StoreError(
+            f"{path} cannot be written ({error.strerror}): free space or change its permissions"
+        ) from error
     return path
 
 
@@ -109,7 +117,9 @@ class BaselineFolder:
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
-            raise BaselineError(f"{file}: cannot be read ({error}): restore it from git, or give another --baseline-dir") from error
+            raise BaselineError(
+                f"{file}: cannot be read ({error}): restore it from git, or give another --baseline-dir"
+            ) from error
         return parse_baseline(text, str(file), self._fingerprint_id)
 
     def update(self, area: str, change: Callable[[Baseline | None], Baseline]) -> Path:
@@ -120,9 +130,13 @@ class BaselineFolder:
             with FileLock(file.with_name(f".{file.name}.lock"), timeout=60):
                 return write_atomically(file, dump_baseline(change(self.read(area))).encode())
         except Timeout:
-            raise StoreError(f"{file}: another run has held its lock for a minute: end that run, then try again") from None
+            raise StoreError(
+                f"{file}: another run has held its lock for a minute: end that run, then try again"
+            ) from None
         except OSError as error:
-            raise StoreError(f"{file} cannot be written ({error.strerror}): give another --baseline-dir") from error
+            raise StoreError(
+                f"{file} cannot be written ({error.strerror}): give another --baseline-dir"
+            ) from error
 
 
 def _plain(value: object) -> object:

@@ -29,7 +29,9 @@ def make_target(root: Path) -> Path:
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "version.py").write_text(f'__version__ = "{VERSION}"\n')
-    (package / "launch_server.py").write_text(f"import runpy\nrunpy.run_path({__file__!r}, run_name='__main__')\n")
+    (package / "launch_server.py").write_text(
+        f"import runpy\nrunpy.run_path({__file__!r}, run_name='__main__')\n"
+    )
     for name, version in (("sglang", VERSION), ("torch", "2.14.1")):
         metadata = site / f"{name}-{version}.dist-info"
         metadata.mkdir()
@@ -51,14 +53,23 @@ class State:
 
     def info(self) -> dict[str, Any]:
         info = {name: value for name, value in vars(self.arguments).items() if value is not None}
-        info |= {"version": VERSION, "max_total_num_tokens": self.arguments.max_total_tokens, "internal_states": [{}]}
+        info |= {
+            "version": VERSION,
+            "max_total_num_tokens": self.arguments.max_total_tokens,
+            "internal_states": [{}],
+        }
         info["chunked_prefill_size"] = 2048 if self.fault == "other-default" else 4096
         return info
 
     def metrics(self) -> str:
         lines = ["# TYPE sglang:realtime_tokens_total counter"]
-        lines += [f'sglang:realtime_tokens_total{{mode="{mode}"}} {value}' for mode, value in self.counters.items()]
-        lines += ["# TYPE sglang:generation_tokens_total counter", f"sglang:generation_tokens_total {self.generated}"]
+        lines += [
+            f'sglang:realtime_tokens_total{{mode="{mode}"}} {value}' for mode, value in self.counters.items()
+        ]
+        lines += [
+            "# TYPE sglang:generation_tokens_total counter",
+            f"sglang:generation_tokens_total {self.generated}",
+        ]
         return "\n".join(lines) + "\n"
 
     def admit(self, prompt: list[int], new_tokens: int) -> int:
@@ -110,7 +121,9 @@ def handler(state: State) -> type[BaseHTTPRequestHandler]:
                     "cached_tokens": cached,
                     "finish_reason": {"type": "length"} if position + 1 == new_tokens else None,
                 }
-                self.wfile.write(b"data: " + json.dumps({"output_ids": [7], "meta_info": meta}).encode() + b"\n\n")
+                self.wfile.write(
+                    b"data: " + json.dumps({"output_ids": [7], "meta_info": meta}).encode() + b"\n\n"
+                )
                 self.wfile.flush()
             self.wfile.write(b"data: [DONE]\n\n")
 

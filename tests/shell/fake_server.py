@@ -86,8 +86,6 @@ def _info(arguments: argparse.Namespace, fault: str) -> Mapping[str, object]:
     info |= {"version": VERSION, "max_total_num_tokens": arguments.max_total_tokens, "internal_states": [{}]}
     if fault == "snaps-page":
         info["page_size"] = 64
-    if fault == "small-pool":
-        info["max_total_num_tokens"] = 512
     if fault == "other-version":
         info["version"] = "0.5.17"
     if fault == "somebody-else":

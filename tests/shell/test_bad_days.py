@@ -126,7 +126,9 @@ def test_no_sglang(suite: Suite, tmp_path: Path) -> None:
     clear(suite.run(f"--target={empty}"), 2, "no SGLang", str(empty), "--target")
 
 
-def test_value_taken_for_a_folder(suite: Suite, target: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_value_taken_for_a_folder(
+    suite: Suite, target: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """A path that pytest would take for a folder of tests is explained."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     clear(suite.run(target, "--results-dir", str(elsewhere)), 2, f"write --results-dir={elsewhere}")
@@ -147,11 +149,14 @@ def test_too_large_for_the_pool(suite: Suite, target: str) -> None:
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        (lambda text: "", "not valid JSON"),
+        (lambda text: text[:0], "not valid JSON"),
         (lambda text: text[: len(text) // 2], "not valid JSON"),
         (lambda text: text.replace('"schema_version": 1', '"schema_version": 99'), "schema 99"),
         (lambda text: text.replace('"unit"', '"units"'), "restore it from git"),
-        (lambda text: json.dumps({**json.loads(text), "fingerprint_id": "1x-h100-0"}), "recorded on 1x-h100-0"),
+        (
+            lambda text: json.dumps({**json.loads(text), "fingerprint_id": "1x-h100-0"}),
+            "recorded on 1x-h100-0",
+        ),
     ],
     ids=["empty", "truncated", "future-schema", "corrupt", "foreign-fingerprint"],
 )
@@ -189,7 +194,11 @@ def test_dies_on_start(suite: Suite, target: str) -> None:
 
 def test_hangs_on_start(suite: Suite, target: str) -> None:
     """A server that never becomes ready is given up after its time."""
-    clear(suite.run("-m", "decode", target, DOUBLE_FAULT="hangs-on-start", SGLPERF_START_TIMEOUT="2"), 3, "not ready after 2 s")
+    clear(
+        suite.run("-m", "decode", target, DOUBLE_FAULT="hangs-on-start", SGLPERF_START_TIMEOUT="2"),
+        3,
+        "not ready after 2 s",
+    )
 
 
 def test_dies_mid_round(recorded: Suite, target: str) -> None:
@@ -221,7 +230,7 @@ def test_killed(recorded: Suite, target: str) -> None:
     """After kill -9 of pytest no server or client is left after five seconds, and the journal is whole."""
     process = recorded.start("-m", "decode", target, "--rounds=500")
     folder = _await_rounds(recorded, process)
-    started = [child for child in psutil.Process(process.pid).children(recursive=True)]
+    started = psutil.Process(process.pid).children(recursive=True)
     assert len(started) >= 3, started  # the client, the guardian and the server
     process.kill()
     process.communicate()
@@ -292,7 +301,9 @@ def test_compare_leaves_the_baseline(recorded: Suite, target: str) -> None:
     assert file.read_bytes() == before
     try:
         recorded.run(*arguments, "--baseline=record", DOUBLE_FAULT="page-short")
-        recorded_case = next(case for name, case in json.loads(file.read_text())["cases"].items() if "repeat" in name)
+        recorded_case = next(
+            case for name, case in json.loads(file.read_text())["cases"].items() if "repeat" in name
+        )
         assert recorded_case["metrics"]["cached_tokens"]["launches"] == [[272.0, 272.0], [272.0, 272.0]]
     finally:
         file.write_bytes(before)
@@ -313,7 +324,14 @@ def test_benchmark_files(recorded: Suite, target: str, tmp_path: Path) -> None:
             expected = rounds if case["metric"]["unit"] == "s" else [1 / value for value in rounds]
             assert bench["stats"]["data"] == pytest.approx(expected, rel=1e-9)
             assert bench["extra_info"]["verdict"] == case["status"]
-    command = [sys.executable, "-m", "pytest_benchmark", "compare", str(ended.folder / "benchmark.json"), str(mine)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest_benchmark",
+        "compare",
+        str(ended.folder / "benchmark.json"),
+        str(mine),
+    ]
     compared = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     assert "inter_token_latency" in compared
 

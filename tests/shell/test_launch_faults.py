@@ -116,7 +116,6 @@ def test_hangs_on_start(start: Callable[..., Server]) -> None:
     ("fault", "message"),
     [
         ("snaps-page", "page size asked 16, resolved 64. Next: ask for the page size"),
-        ("small-pool", "asked 4096, resolved 512. Next: lower max_total_tokens"),
         ("other-version", "runs SGLang 0.5.17, but the target fake is 0.5.23"),
         ("somebody-else", "another server answers on this port: it serves 'llama-of-a-colleague'"),
     ],
@@ -132,6 +131,20 @@ def test_pool_of_whole_pages_is_as_asked(start: Callable[..., Server]) -> None:
     config = replace(CONFIG, max_total_tokens=4100, arguments=())
     with pytest.raises(LaunchError, match="asked 4096, resolved 4100"):
         start(config=config)  # the double does not cut, so the comparison with whole pages shows
+
+
+def test_interpreter_that_went_away(tmp_path: Path, target: Target) -> None:
+    """An interpreter that cannot be run any more is named, not taken for a killed server."""
+    gone = replace(target, interpreter=tmp_path / "gone" / "python")
+    with pytest.raises(LaunchError, match=r"exit status 127\): FileNotFoundError: .*gone/python"):
+        start_server(gone, CONFIG, log_path=tmp_path / "server.log", cache=tmp_path / "cache", timeout=30.0)
+
+
+def test_unusable_lease_folder(tmp_path: Path) -> None:
+    """A lease folder that cannot be written is named."""
+    (tmp_path / "file").touch()
+    with pytest.raises(LaunchError, match=r"cannot lock .*file/port-"):
+        leases.lease_port(directory=tmp_path / "file")
 
 
 def test_unknown_argument(start: Callable[..., Server]) -> None:

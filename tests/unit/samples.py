@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from sglperf.core.baseline import Baseline, BaselineCase, BaselineContext, BaselineMetric, BaselineRecord, context_key
+from sglperf.core.baseline import (
+    Baseline,
+    BaselineCase,
+    BaselineContext,
+    BaselineMetric,
+    BaselineRecord,
+    context_key,
+)
 from sglperf.core.equivalence import Work
 from sglperf.core.fingerprint import Fingerprint
 from sglperf.core.observation import ClientHealth, RequestObservation, RoundObservation
@@ -53,7 +60,9 @@ def observed(
     return RoundObservation(requests, ClientHealth(lag, lag, 100, 0.1, 1.0), counters or {})
 
 
-def server(backend: str = "torch_native", page: int = 16, tp_set: tuple[int, ...] = (0,), **changes: Any) -> ServerConfig:
+def server(
+    backend: str = "torch_native", page: int = 16, tp_set: tuple[int, ...] = (0,), **changes: Any
+) -> ServerConfig:
     known: dict[str, Any] = {
         "model": TINY,
         "device": "cpu",
@@ -119,7 +128,9 @@ def stored(
         "context": context_key(context),
     }
     metrics = {
-        name: BaselineMetric(unit=unit, record=run, launches=tuple(tuple(map(float, launch)) for launch in values))
+        name: BaselineMetric(
+            unit=unit, record=run, launches=tuple(tuple(map(float, launch)) for launch in values)
+        )
         for name, values in launches.items()
     }
     record = BaselineRecord(**known | changes)

@@ -91,8 +91,12 @@ def baselines(draw: st.DrawFn) -> Baseline:
     )
 
     def case(records: dict[str, BaselineRecord]) -> st.SearchStrategy[BaselineCase]:
-        metric = st.builds(BaselineMetric, unit=texts, record=st.sampled_from(sorted(records)), launches=launches)
-        return st.builds(BaselineCase, records=st.just(records), metrics=st.dictionaries(texts, metric, max_size=3))
+        metric = st.builds(
+            BaselineMetric, unit=texts, record=st.sampled_from(sorted(records)), launches=launches
+        )
+        return st.builds(
+            BaselineCase, records=st.just(records), metrics=st.dictionaries(texts, metric, max_size=3)
+        )
 
     cases = st.dictionaries(texts, record, min_size=1, max_size=2).flatmap(case)
     return Baseline(
@@ -115,7 +119,9 @@ def test_what_was_written_is_read_back(baseline):
         assert read_back.cases[name].records == case.records
         for metric, kept in case.metrics.items():
             assert read_back.work(name, metric) == baseline.work(name, metric)
-            for before, after in zip(kept.launches, read_back.cases[name].metrics[metric].launches, strict=True):
+            for before, after in zip(
+                kept.launches, read_back.cases[name].metrics[metric].launches, strict=True
+            ):
                 assert after == pytest.approx(before, rel=1e-6)
 
 
@@ -183,7 +189,9 @@ def test_a_context_is_kept_exactly():
 )
 def test_a_damaged_file_is_refused(text, message):
     """Cut off, in conflict, of another shape, or with a loose end: file, place and remedy are named."""
-    with pytest.raises(BaselineError, match=rf"^{ORIGIN}: {message}.*: restore it from git, or delete it to record anew$"):
+    with pytest.raises(
+        BaselineError, match=rf"^{ORIGIN}: {message}.*: restore it from git, or delete it to record anew$"
+    ):
         read(text)
 
 
@@ -196,7 +204,9 @@ def test_samples_that_are_none_are_refused(samples):
     """No launch, an empty one, NaN, infinity or no number at all: the metric is named in the message."""
     text = altered("cases.point.metrics.inter_token_latency.launches", samples)
 
-    with pytest.raises(BaselineError, match=rf"^{ORIGIN}: cases.point.metrics.inter_token_latency.launches.*restore it"):
+    with pytest.raises(
+        BaselineError, match=rf"^{ORIGIN}: cases.point.metrics.inter_token_latency.launches.*restore it"
+    ):
         read(text)
 
 
@@ -228,7 +238,9 @@ def test_a_file_of_another_machine_is_refused():
     """Both machines are named: timings of two are not comparable."""
     text = dump_baseline(stored())
 
-    with pytest.raises(BaselineError, match=rf"^{ORIGIN}: recorded on {stored().fingerprint_id}, this machine is there-1:"):
+    with pytest.raises(
+        BaselineError, match=rf"^{ORIGIN}: recorded on {stored().fingerprint_id}, this machine is there-1:"
+    ):
         parse_baseline(text, ORIGIN, "there-1")
 
 
@@ -275,7 +287,9 @@ def test_a_metric_is_added_to_its_point_and_replaced_in_it():
 
 def test_samples_keep_their_own_workload_hash():
     """A metric recorded anew with another workload leaves the others with the one that they were measured with."""
-    merged = stored(ITL | TTFT, point="a").merged(stored(TTFT, point="a", run="later", workload_hash="f" * 16))
+    merged = stored(ITL | TTFT, point="a").merged(
+        stored(TTFT, point="a", run="later", workload_hash="f" * 16)
+    )
 
     assert merged.work("a", "time_to_first_token").workload_hash == "f" * 16
     assert merged.work("a", "inter_token_latency").workload_hash != "f" * 16
@@ -283,7 +297,9 @@ def test_samples_keep_their_own_workload_hash():
 
 def test_contexts_that_nothing_refers_to_are_dropped():
     """A file does not collect the versions of everything it ever held."""
-    merged = stored(point="a", versions={"sglang": "0.5.22"}).merged(stored(point="a", run="later", versions={"sglang": "0.5.23"}))
+    merged = stored(point="a", versions={"sglang": "0.5.22"}).merged(
+        stored(point="a", run="later", versions={"sglang": "0.5.23"})
+    )
 
     assert [context.versions for context in merged.contexts.values()] == [{"sglang": "0.5.23"}]
 
@@ -327,7 +343,8 @@ def test_equal_contexts_have_equal_keys(baseline):
     """A key names content, so the same build recorded twice is one context."""
     for context in baseline.contexts.values():
         twin = BaselineContext(
-            versions=dict(reversed(context.versions.items())), resolved=dict(reversed(context.resolved.items()))
+            versions=dict(reversed(context.versions.items())),
+            resolved=dict(reversed(context.resolved.items())),
         )
         assert context_key(twin) == context_key(context)
         changed = BaselineContext(versions={**context.versions, "more": "1"}, resolved=context.resolved)

@@ -49,7 +49,9 @@ def folder(tmp_path: Path) -> ConfigFolder:
         (tmp_path / kind).mkdir()
     (tmp_path / "suite.yaml").write_text("alpha: 0.1\nrounds: 5\n")
     (tmp_path / "profiles" / "cpu.yaml").write_text(PROFILE)
-    (tmp_path / "models" / "tiny.yaml").write_text("config: {vocab_size: 100, max_position_embeddings: 1024}\n")
+    (tmp_path / "models" / "tiny.yaml").write_text(
+        "config: {vocab_size: 100, max_position_embeddings: 1024}\n"
+    )
     return ConfigFolder(tmp_path)
 
 
@@ -153,13 +155,19 @@ def test_a_profile_from_the_environment_remembers_its_variable(folder):
     [
         ({"launches": "many"}, "--launches: launches is 'many': Input should be a valid integer"),
         ({"launches": "0"}, "--launches: launches is '0': Input should be greater than or equal to 1"),
-        ({"page_sizes": ("16", "x")}, r"--page-size: page_sizes is \('16', 'x'\): Input should be a valid integer"),
+        (
+            {"page_sizes": ("16", "x")},
+            r"--page-size: page_sizes is \('16', 'x'\): Input should be a valid integer",
+        ),
         ({"page_sizes": ()}, r"--page-size: page_sizes is \(\): .* at least 1 item"),
         ({"tp_sets": ()}, r"--tp-gpus: tp_sets is \(\): .* at least 1 item"),
         ({"tp_sets": ((0, 0),)}, r"--tp-gpus: .* names each GPU once, by its index from 0; got \[0, 0\]"),
         ({"tp_sets": ((-1,),)}, r"--tp-gpus: .* names each GPU once, by its index from 0; got \[-1\]"),
         ({"tp_sets": ((0,), ())}, r"--tp-gpus: .* names each GPU once, by its index from 0; got \[\]"),
-        ({"baseline": "maybe"}, "--baseline: baseline is 'maybe': Input should be 'compare', 'record' or 'off'"),
+        (
+            {"baseline": "maybe"},
+            "--baseline: baseline is 'maybe': Input should be 'compare', 'record' or 'off'",
+        ),
         ({"profile": "h10"}, "unknown profile 'h10': .*profiles has cpu"),
         ({"profile": "../suite"}, r"unknown profile '\.\./suite': .*profiles has cpu"),
         ({"profile": ""}, "unknown profile '': .*profiles has cpu"),
@@ -287,7 +295,9 @@ def test_the_suites_own_configuration_comes_first(folder, tmp_path):
 # Lists and TP sets
 
 
-@pytest.mark.parametrize(("text", "parts"), [("a,b", ("a", "b")), (" a , b,", ("a", "b")), ("", ()), (",", ())])
+@pytest.mark.parametrize(
+    ("text", "parts"), [("a,b", ("a", "b")), (" a , b,", ("a", "b")), ("", ()), (",", ())]
+)
 def test_lists(text, parts):
     """Names are separated by commas; blanks and empty parts do not count."""
     assert parse_list(text) == parts
@@ -431,7 +441,9 @@ def test_an_unknown_model_is_refused_with_those_that_there_are(folder, name, tmp
     """Neither a shape, nor a checkpoint, nor a hub name: all three are offered."""
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(ConfigError, match=rf"^unknown model '{re.escape(name)}': give one of tiny, .*config.json.* hub name$"):
+    with pytest.raises(
+        ConfigError, match=rf"^unknown model '{re.escape(name)}': give one of tiny, .*config.json.* hub name$"
+    ):
         load_model(folder, name)
 
 

@@ -101,7 +101,9 @@ def test_figures_are_those_of_the_catalogue_and_can_be_judged(round_):
 
     assert set(values) <= set(METRICS)
     assert all(math.isfinite(value) for value in values.values())
-    assert all(v > 0 for name, v in values.items() if METRICS[name].kind is Kind.TIMING and METRICS[name].judged)
+    assert all(
+        v > 0 for name, v in values.items() if METRICS[name].kind is Kind.TIMING and METRICS[name].judged
+    )
 
 
 @given(rounds, st.floats(0.1, 10), st.floats(0, 100))

@@ -11,7 +11,9 @@ from samples import WORK
 
 from sglperf.core.equivalence import WORK_ARGUMENTS, Work, context_differences, work_differences
 
-values = st.none() | st.booleans() | st.integers() | st.text(max_size=90) | st.lists(st.integers(), max_size=30)
+values = (
+    st.none() | st.booleans() | st.integers() | st.text(max_size=90) | st.lists(st.integers(), max_size=30)
+)
 contexts = st.dictionaries(st.sampled_from("abcdef"), values)
 
 

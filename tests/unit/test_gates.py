@@ -88,7 +88,8 @@ def test_a_missing_request_does_not_hide_why():
 
 
 @pytest.mark.parametrize(
-    ("cached", "expected"), [(0, []), (1, ["cache-not-cold"]), (32, ["cache-not-cold"]), (None, ["cache-unknown"])]
+    ("cached", "expected"),
+    [(0, []), (1, ["cache-not-cold"]), (32, ["cache-not-cold"]), (None, ["cache-unknown"])],
 )
 def test_a_cold_round_may_take_nothing_from_the_cache(cached, expected):
     """One hit spoils a cold round, and so does a server that does not say."""
@@ -139,7 +140,9 @@ def test_without_gaps_the_time_to_first_token_is_what_is_timed(lag, late):
 
 def test_the_limits_are_the_callers():
     """A stricter share moves the bound, and the sentence holds both figures."""
-    (gate,) = failed_gates(observed(GOOD, lag=0.003), COLD, Limits(client_lag_share=0.2, client_lag_floor=0.0))
+    (gate,) = failed_gates(
+        observed(GOOD, lag=0.003), COLD, Limits(client_lag_share=0.2, client_lag_floor=0.0)
+    )
 
     assert gate.code == "client-lag"
     assert "late by 3.0 ms (p99), more than 2.0 ms" in gate.sentence
@@ -181,6 +184,7 @@ def test_any_round_gets_an_answer(requests: list[RequestObservation], lag: float
     assert len({gate.code for gate in failed}) == len(failed)
     assert all(gate.sentence and "\n" not in gate.sentence for gate in failed)
     complete = len(requests) == count > 0 and all(
-        one.arrivals and not one.error and (one.prompt_tokens, one.completion_tokens) == (32, 4) for one in requests
+        one.arrivals and not one.error and (one.prompt_tokens, one.completion_tokens) == (32, 4)
+        for one in requests
     )
     assert failed or complete

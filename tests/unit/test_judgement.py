@@ -30,12 +30,18 @@ def test_equal_work_is_judged_by_its_numbers():
     assert one(HEAD, BASE).status is Status.REGRESSED
 
 
-@pytest.mark.parametrize("base", [BASE, None, Evidence(STEADY, replace(WORK, client="2")), Evidence((), None)])
+@pytest.mark.parametrize(
+    "base", [BASE, None, Evidence(STEADY, replace(WORK, client="2")), Evidence((), None)]
+)
 def test_a_failed_gate_comes_before_everything(base):
     """A head that cannot be believed is invalid, whatever there is to compare it with."""
     verdict = one(replace(HEAD, failure=LATE), base)
 
-    assert (verdict.status, verdict.code, verdict.sentence) == (Status.INVALID, "client-lag", "the client was late")
+    assert (verdict.status, verdict.code, verdict.sentence) == (
+        Status.INVALID,
+        "client-lag",
+        "the client was late",
+    )
     assert verdict.comparison is None
 
 
@@ -77,12 +83,17 @@ def test_other_work_forbids_the_ratio_and_is_named():
 
 def test_for_a_count_only_the_workload_must_be_the_same():
     """Fewer cached tokens are what the count is there to show, and so is what another page size does to it."""
-    changed = replace(WORK, client="2", cached_tokens=0, finish_reasons={"stop": 1}, resolved={"page_size": 1})
+    changed = replace(
+        WORK, client="2", cached_tokens=0, finish_reasons={"stop": 1}, resolved={"page_size": 1}
+    )
     base = Evidence([[288.0]], replace(WORK, cached_tokens=288))
 
     assert one(Evidence([[0.0]], changed), base, CACHED).status is Status.REGRESSED
     other = replace(changed, workload_hash="f" * 16)
-    assert one(Evidence([[0.0]], other), base, CACHED).sentence == "not the same work: the workload itself differs"
+    assert (
+        one(Evidence([[0.0]], other), base, CACHED).sentence
+        == "not the same work: the workload itself differs"
+    )
 
 
 def test_without_a_baseline_a_case_is_new():
@@ -125,7 +136,9 @@ def test_verdicts_come_in_the_order_of_the_questions():
 
 def test_what_was_settled_early_still_counts_in_the_family():
     """A case lost to a gate does not make the others easier to call: the planned size is what counts."""
-    borderline = {"it": Question(LATENCY, Evidence([[v * 1.03 for v in launch] for launch in STEADY], WORK), BASE)}
+    borderline = {
+        "it": Question(LATENCY, Evidence([[v * 1.03 for v in launch] for launch in STEADY], WORK), BASE)
+    }
     lost = {"lost": Question(LATENCY, replace(HEAD, failure=LATE), BASE)}
     alone = judge(borderline, Policy(family_size=1))["it"].comparison
     planned = judge(borderline | lost, Policy(family_size=50))["it"].comparison

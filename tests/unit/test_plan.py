@@ -74,7 +74,9 @@ def test_servers_are_started_per_config_and_never_per_test():
 
 def test_each_server_gets_the_workloads_asked_of_it():
     """A workload is sent once per round however many metrics it serves, and only where it was asked for."""
-    made = plan(ask(), ask("decode_throughput"), ask(workload=Repeat(9)), ask(config=OTHER, workload=Repeat(9)))
+    made = plan(
+        ask(), ask("decode_throughput"), ask(workload=Repeat(9)), ask(config=OTHER, workload=Repeat(9))
+    )
 
     assert [load.workload for load in made.loads(server())] == [SHAPE, Repeat(9)]
     assert [load.workload for load in made.loads(OTHER)] == [Repeat(9)]
@@ -104,14 +106,20 @@ def test_what_fits_is_accepted():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (ask("inter_token_latncy"), r"unknown metric 'inter_token_latncy': the suite knows time_to_first_token, "),
+        (
+            ask("inter_token_latncy"),
+            r"unknown metric 'inter_token_latncy': the suite knows time_to_first_token, ",
+        ),
         (
             ask(workload=Decode(1, 1000, 25)),
             r"decode-p1000-n25-s1 needs 1025 tokens, tiny takes 1024: shorten the workload .* another --model",
         ),
         (ask(workload=Prefill(1024, 1)), r"prefill-p1024-r1 needs 1025 tokens, tiny takes 1024: shorten"),
         (ask(workload=Repeat(1024)), r"repeat-p1024 needs 1025 tokens, tiny takes 1024: shorten"),
-        (ask(workload=Decode(17, 8, 8)), r"runs 17 streams, the server is limited to 16: raise max_running_requests"),
+        (
+            ask(workload=Decode(17, 8, 8)),
+            r"runs 17 streams, the server is limited to 16: raise max_running_requests",
+        ),
         (
             ask(workload=Decode(4, 960, 33)),
             r"needs 4100 tokens of KV cache, the pool is pinned at 4096: raise max_total_tokens in the profile",

@@ -69,7 +69,9 @@ def test_a_quantity_can_be_read_back_and_fits_its_column(given_):
     number, prefix = re.fullmatch(r"(-?[\d. ]*\d(?:e[-+]\d+)?) ?([a-zA-Zµ/]*)", shown).groups()
 
     assert len(shown) <= 14
-    assert float(number.replace(" ", "")) * SCALES[prefix.removesuffix("/tok")] == pytest.approx(value, rel=6e-4)
+    assert float(number.replace(" ", "")) * SCALES[prefix.removesuffix("/tok")] == pytest.approx(
+        value, rel=6e-4
+    )
 
 
 @given(st.integers(0, 10**8 - 1))

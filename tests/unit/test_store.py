@@ -54,7 +54,13 @@ def test_a_record_is_readable_the_moment_it_was_added(tmp_path):
         folder.append("end", {"status": Status.NEW, "path": Path("x"), "counts": {1: 2}})
 
         assert first == {"kind": "round", "at": first["at"], "round": {"name": "a", "values": [0.1, 0.2]}}
-        assert journal(folder)[1] | {"at": 0} == {"kind": "end", "at": 0, "status": "new", "path": "x", "counts": {"1": 2}}
+        assert journal(folder)[1] | {"at": 0} == {
+            "kind": "end",
+            "at": 0,
+            "status": "new",
+            "path": "x",
+            "counts": {"1": 2},
+        }
 
 
 RECORDER = """
@@ -96,7 +102,10 @@ def test_neither_a_killed_run_nor_two_at_once_lose_a_record(tmp_path):
     """A killed run's journal holds what it had; two processes that record into one file both find all of it."""
     root = tmp_path / "baselines"
     names = {side: [f"{side}-{number}" for number in range(RECORDS)] for side in "ab"}
-    texts = {side: [dump_baseline(stored(point=name, versions={"of": side})) for name in names[side]] for side in "ab"}
+    texts = {
+        side: [dump_baseline(stored(point=name, versions={"of": side})) for name in names[side]]
+        for side in "ab"
+    }
     recorders = [started(RECORDER, json.dumps([str(root), FINGERPRINT.id, texts[side]])) for side in "ab"]
     killed = started(KILLED, str(tmp_path / "results"))
     assert [process.stdout.readline() for process in recorders] == ["ready\n"] * 2
@@ -140,7 +149,9 @@ def test_a_results_folder_that_cannot_be_made_is_named(tmp_path, place):
     """A file stands where the folder should: path, reason, and the option that gives another."""
     (tmp_path / "taken").write_text("")
 
-    with pytest.raises(StoreError, match=rf"{tmp_path}/{place}/\d.* cannot be made \(.*\): give another with --results-dir"):
+    with pytest.raises(
+        StoreError, match=rf"{tmp_path}/{place}/\d.* cannot be made \(.*\): give another with --results-dir"
+    ):
         RunFolder(tmp_path / place)
 
 
@@ -150,7 +161,9 @@ def test_a_full_disk_is_said(tmp_path):
         folder._journal.close()
         folder._journal = open("/dev/full", "ab", buffering=0)  # noqa: PTH123, SIM115 (closed by the folder)
 
-        with pytest.raises(StoreError, match=r"journal.jsonl cannot be written \(No space left.*\): free space, or"):
+        with pytest.raises(
+            StoreError, match=r"journal.jsonl cannot be written \(No space left.*\): free space, or"
+        ):
             folder.append("round", {})
 
 
@@ -177,7 +190,9 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(StoreError, match=rf"^{path} cannot be written \(No space left on device\): free space or"):
+    with pytest.raises(
+        StoreError, match=rf"^{path} cannot be written \(No space left on device\): free space or"
+    ):
         write_atomically(path, b"new")
 
     assert path.read_bytes() == b"old"
@@ -255,7 +270,10 @@ def test_a_file_that_cannot_be_read_is_named(baselines, content):
     else:
         file.write_bytes(content)
 
-    with pytest.raises(BaselineError, match=rf"^{file}: cannot be read .*: restore it from git, or give another --baseline-dir$"):
+    with pytest.raises(
+        BaselineError,
+        match=rf"^{file}: cannot be read .*: restore it from git, or give another --baseline-dir$",
+    ):
         baselines.read("decode")
 
 
@@ -265,7 +283,9 @@ def test_a_baseline_folder_that_cannot_be_made_is_named(tmp_path, below):
     (tmp_path / "taken").write_text("")
     folder = BaselineFolder(tmp_path / "taken" / below, FINGERPRINT.id)
 
-    with pytest.raises(StoreError, match=rf"^{folder.file('decode')} cannot be written .*: give another --baseline-dir$"):
+    with pytest.raises(
+        StoreError, match=rf"^{folder.file('decode')} cannot be written .*: give another --baseline-dir$"
+    ):
         folder.update("decode", replaced_by(stored()))
     with pytest.raises(BaselineError, match=rf"^{folder.file('decode')}: cannot be read .*--baseline-dir$"):
         folder.read("decode")
@@ -286,6 +306,8 @@ def test_a_lock_that_is_never_freed_is_said(baselines, monkeypatch):
         def __exit__(self, *_: object) -> None: ...
 
     monkeypatch.setattr(store, "FileLock", Held)
-    with pytest.raises(StoreError, match=r"decode.json: another run has held its lock for a minute: end that run"):
+    with pytest.raises(
+        StoreError, match=r"decode.json: another run has held its lock for a minute: end that run"
+    ):
         baselines.update("decode", replaced_by(stored()))
     assert patience == [60]

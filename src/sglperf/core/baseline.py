@@ -28,7 +28,9 @@ class BaselineMetric(_Frozen):
 
     unit: str
     record: str
-    launches: Annotated[tuple[Annotated[tuple[FiniteFloat, ...], Field(min_length=1)], ...], Field(min_length=1)]
+    launches: Annotated[
+        tuple[Annotated[tuple[FiniteFloat, ...], Field(min_length=1)], ...], Field(min_length=1)
+    ]
 
 
 class BaselineRecord(_Frozen):
@@ -62,7 +64,9 @@ class BaselineCase(_Frozen):
         metrics = {**self.metrics, **other.metrics}
         used = {metric.record for metric in metrics.values()}
         records = {**self.records, **other.records}
-        return BaselineCase(records={key: record for key, record in records.items() if key in used}, metrics=metrics)
+        return BaselineCase(
+            records={key: record for key, record in records.items() if key in used}, metrics=metrics
+        )
 
 
 class BaselineContext(_Frozen):
@@ -101,7 +105,10 @@ class Baseline(_Frozen):
         contexts = {**self.contexts, **other.contexts}
         used = {record.context for case in cases.values() for record in case.records.values()}
         return other.model_copy(
-            update={"cases": cases, "contexts": {key: value for key, value in contexts.items() if key in used}}
+            update={
+                "cases": cases,
+                "contexts": {key: value for key, value in contexts.items() if key in used},
+            }
         )
 
     def loose_ends(self) -> list[str]:

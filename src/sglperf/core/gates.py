@@ -79,7 +79,9 @@ def _health_gates(round_: RoundObservation, asked: Asked, limits: Limits) -> Ite
         yield Gate("cache-unknown", "the server did not say what came from the prefix cache")
     elif asked.cold and any(cached):
         tokens = sum(some or 0 for some in cached)
-        yield Gate("cache-not-cold", f"{tokens} prompt tokens came from the prefix cache, though it had been flushed")
+        yield Gate(
+            "cache-not-cold", f"{tokens} prompt tokens came from the prefix cache, though it had been flushed"
+        )
     latency = _latency_timed(round_)
     bound = max(limits.client_lag_floor, limits.client_lag_share * latency)
     if not round_.client.lag_p99 <= bound:  # so that NaN fails it

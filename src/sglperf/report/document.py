@@ -37,7 +37,8 @@ def run_document(
         "launches": [asdict(launch) for launch in measurements.launches],
         "rounds": [asdict(round_) for round_ in measurements.rounds],
         "failures": [
-            {"side": side, "config": config, **asdict(gate)} for (side, config), gate in measurements.failures.items()
+            {"side": side, "config": config, **asdict(gate)}
+            for (side, config), gate in measurements.failures.items()
         ],
         "cases": {name: _case(outcome, name) for name in outcome.verdicts},
         "context_differences": {label: list(changed) for label, changed in outcome.differences.items()},

@@ -78,11 +78,24 @@ def _row(outcome: Outcome, ask: Ask) -> tuple[str | Text, ...]:
     metric = METRICS[ask.metric]
     if not metric.judged:
         head = outcome.measured.evidence("head", ask).launches
-        return (ask.metric, "", quantity(center(head), metric.unit) if any(head) else "–", "", "", "", Text("–", "dim"))
+        return (
+            ask.metric,
+            "",
+            quantity(center(head), metric.unit) if any(head) else "–",
+            "",
+            "",
+            "",
+            Text("–", "dim"),
+        )
     question, verdict = outcome.questions[ask.name], outcome.verdicts[ask.name]
     sides = (None if question.base is None else question.base.launches, question.head.launches)
     values = ("–" if not side or not any(side) else quantity(center(side), metric.unit) for side in sides)
-    return (ask.metric, *values, *_comparison(verdict, exact=metric.kind is Kind.EXACT), Text(verdict.status.value, _STYLES[verdict.status]))
+    return (
+        ask.metric,
+        *values,
+        *_comparison(verdict, exact=metric.kind is Kind.EXACT),
+        Text(verdict.status.value, _STYLES[verdict.status]),
+    )
 
 
 def _comparison(verdict: Verdict, *, exact: bool) -> tuple[str, str, str]:

@@ -35,6 +35,8 @@ _POLL_SECONDS = 0.02
 # multiprocessing's tracker removes shared memory and semaphores once its users are gone.
 _CLEANER = b"resource_tracker"
 _CLEANING_SECONDS = 1.0
+# What a shell says of a command it cannot run.
+_CANNOT_RUN = 127
 
 
 def main(argv: list[str]) -> int:
@@ -44,7 +46,13 @@ def main(argv: list[str]) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     wakeup = _catch_signals()
-    child = _start(command, libc, os.getpid())
+    try:
+        child = _start(command, libc, os.getpid())
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        _clean(directory, set())
+        _say(channel, f"exit {_CANNOT_RUN}")
+        return _CANNOT_RUN
     _say(channel, f"pid {child.pid}")
     shared = _wait(channel, wakeup, harness, child)
     code = _finish(child, grace)

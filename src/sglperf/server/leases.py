@@ -48,7 +48,10 @@ class Lease:
 def lock_directory() -> Path:
     """One per user and machine: the same for every run, whatever their TMPDIR or XDG variables say."""
     directory = Path(f"/tmp/sglperf-leases-{os.getuid()}")
-    directory.mkdir(mode=0o700, exist_ok=True)
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise LaunchError(f"cannot make {directory}, where ports and GPUs are leased: {error}") from error
     return directory
 
 
@@ -148,6 +151,8 @@ def _acquire(
         lease.lock.acquire(timeout=wait_seconds)
     except Timeout:
         return None
+    except OSError as error:
+        raise LaunchError(f"cannot lock {lease.lock.lock_file}: {error}. Make its folder yours") from error
     _await_guardian(lease.owner, sleep)
     _write_owner(lease.owner, {"pid": os.getpid()})
     return lease

@@ -155,7 +155,9 @@ def distinct_prompts(lengths: list[int], *, seed: int, vocab_size: int) -> list[
         ConfigError: more prompts than the vocabulary has tokens, or a prompt without tokens.
     """
     if len(lengths) > vocab_size:
-        raise ConfigError(f"{len(lengths)} distinct prompts need as many first tokens; the vocabulary has {vocab_size}")
+        raise ConfigError(
+            f"{len(lengths)} distinct prompts need as many first tokens; the vocabulary has {vocab_size}"
+        )
     if any(length < 1 for length in lengths):
         raise ConfigError(f"a prompt needs at least one token, got lengths {sorted(set(lengths))}")
     source = random.Random(seed)

@@ -1,0 +1,157 @@
+"""The main road on real SGLang, through its CPU engine: record, compare, and catch seeded faults.
+
+Each fault is a copy of the installed SGLang with one line changed, given as ``--target``. Server starts
+are what these tests cost, so they share baselines and ask for few.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "shell"))
+from suite import Ended, Suite
+
+SMALL = {
+    "launches": 3,
+    "rounds": 3,
+    "workloads": {
+        "decode": {"prompt_tokens": 32, "new_tokens": 24},
+        "prefill": {"requests": 2},
+        "repeat": {"prompt_tokens": 300},
+    },
+    "sweeps": {"streams": [1, 8], "prompt_tokens": [128]},
+}
+EXACT_ONLY = ("-m", "prefill and exact", "--launches=1", "--rounds=1")
+
+SLEEPS = (
+    "srt/managers/scheduler.py",
+    '        """Run a batch."""\n',
+    '        """Run a batch."""\n        time.sleep(0.03)\n',
+)
+PAGE_SHORT = (
+    "srt/managers/schedule_batch.py",
+    "key_limit: Optional[int] = self._compute_max_prefix_len(input_len)",
+    "key_limit: Optional[int] = max(0, self._compute_max_prefix_len(input_len) - 16)",
+)
+OTHER_DEFAULT = (
+    "srt/arg_groups/fields/schedule.py",
+    'Use a larger value if you see requests being retracted frequently.",\n    ] = 1.0',
+    'Use a larger value if you see requests being retracted frequently.",\n    ] = 0.9',
+)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    """A suite with baselines of the installed SGLang."""
+    suite = Suite(tmp_path_factory.mktemp("road") / "suite", SMALL)
+    first = suite.run("-m", "decode or prefill", timeout=900)
+    assert first.code == 0, first.output
+    assert set(first.statuses().values()) == {"new"}
+    assert "recorded as baseline" in first.output
+    assert set(suite.baselines()) == {"decode", "prefill"}
+    return suite
+
+
+def faulty(folder: Path, file: str, good: str, bad: str) -> str:
+    """``--target`` of a copy of the installed SGLang in which ``good``, once in ``file``, is ``bad``."""
+    spec = importlib.util.find_spec("sglang")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    installed = Path(spec.submodule_search_locations[0])
+    shutil.copytree(installed, folder / "python" / "sglang", copy_function=_link)
+    changed = folder / "python" / "sglang" / file
+    text = changed.read_text()
+    assert text.count(good) == 1, f"{file} of this SGLang has no such line"
+    changed.unlink()  # the link, not the installed file
+    changed.write_text(text.replace(good, bad))
+    return f"--target={folder}"
+
+
+def _link(source: str, destination: str) -> None:
+    try:
+        os.link(source, destination)
+    except OSError:  # another file system
+        shutil.copy2(source, destination)
+
+
+def timings(ended: Ended) -> dict[str, str]:
+    cases = ended.run["cases"]
+    return {name: case["status"] for name, case in cases.items() if case["metric"]["kind"] == "timing"}
+
+
+def test_same_target_again(recorded: Suite) -> None:
+    """The same build raises nothing: exact metrics are equal, and no timing is called regressed.
+
+    One run in twenty may call one, by the error rate that the verdicts are made for; two in a row, one in
+    four hundred. So a first alarm is asked about once more.
+    """
+    for _ in range(2):
+        ended = recorded.run("-m", "decode", timeout=900)
+        exact = {name: status for name, status in ended.statuses().items() if name not in timings(ended)}
+        assert set(exact.values()) == {"unchanged"}, ended.output
+        assert set(timings(ended).values()) <= {"unchanged", "inconclusive", "improved", "regressed"}
+        assert "3 server starts (1 configurations × 3 launches)" in ended.output
+        if "regressed" not in timings(ended).values():
+            assert ended.code == 0, ended.output
+            return
+    raise AssertionError(ended.output)
+
+
+def test_sleeping_scheduler(recorded: Suite, tmp_path: Path) -> None:
+    """A scheduler that sleeps before each batch is regressed on decode latency, and the test fails."""
+    ended = recorded.run("-m", "decode", faulty(tmp_path / "sglang", *SLEEPS), timeout=900)
+    assert ended.code == 1, ended.output
+    assert ended.status("decode-p32-n24-s1", "inter_token_latency") == "regressed"
+    assert ended.status("decode-p32-n24-s1", "decode_throughput") == "regressed"
+    assert ended.status("decode-p32-n24-s1", "completion_tokens") == "unchanged"
+
+
+def test_short_prefix_match(recorded: Suite, tmp_path: Path) -> None:
+    """Prefix matching that is one page short is regressed on an exact metric."""
+    ended = recorded.run(*EXACT_ONLY, "-k", "reuse", faulty(tmp_path / "sglang", *PAGE_SHORT))
+    assert ended.code == 1, ended.output
+    assert ended.status("repeat", "cached_tokens") == "regressed"
+    assert "288 → 272 tok" in " ".join(ended.output.split())
+
+
+def test_other_default(recorded: Suite, tmp_path: Path) -> None:
+    """A default that another build changed is named, with both values."""
+    ended = recorded.run(*EXACT_ONLY, "-k", "reuse", faulty(tmp_path / "sglang", *OTHER_DEFAULT))
+    assert ended.code == 0, ended.output
+    assert "schedule_conservativeness 1.0 → 0.9" in " ".join(ended.output.split())
+
+
+def test_pages(recorded: Suite) -> None:
+    """Pages of 1 and 64 tokens start and serve, and the cached tokens of a repeated prompt are exact."""
+    ended = recorded.run(*EXACT_ONLY, "-k", "reuse", "--page-size=1,64", "--baseline=off")
+    assert ended.code == 0, ended.output
+    cached = {
+        case["config"]: case["head"]
+        for case in ended.run["cases"].values()
+        if case["metric"]["name"] == "cached_tokens"
+    }
+    assert cached == {"torch_native-page1-tp0": [[299.0]], "torch_native-page64-tp0": [[256.0]]}
+
+
+def test_two_ranks(recorded: Suite) -> None:
+    """Tensor parallelism over two CPU ranks starts and serves."""
+    ended = recorded.run(*EXACT_ONLY, "-k", "reuse", "--tp-gpus=0,1", "--baseline=off")
+    assert ended.code == 0, ended.output
+    assert [launch["resolved"]["tp_size"] for launch in ended.run["launches"]] == [2]
+    assert ended.status("repeat", "cached_tokens") == "new"
+
+
+@pytest.mark.skipif(
+    shutil.which("g++") is None, reason="flex_attention on a CPU compiles C++, and there is no g++"
+)
+def test_flex_attention(recorded: Suite) -> None:
+    """The flex_attention backend starts and serves."""
+    ended = recorded.run(*EXACT_ONLY, "-k", "reuse", "--attention-backend=flex_attention", "--baseline=off")
+    assert ended.code == 0, ended.output
+    assert ended.run["launches"][0]["resolved"]["attention_backend"] == "flex_attention"
