@@ -126,13 +126,6 @@ def test_comes_up_as_something_else(start: Callable[..., Server], fault: str, me
         start(fault)
 
 
-def test_pool_of_whole_pages_is_as_asked(start: Callable[..., Server]) -> None:
-    """A pool that is not a multiple of the page may be cut to whole pages."""
-    config = replace(CONFIG, max_total_tokens=4100, arguments=())
-    with pytest.raises(LaunchError, match="asked 4096, resolved 4100"):
-        start(config=config)  # the double does not cut, so the comparison with whole pages shows
-
-
 def test_interpreter_that_went_away(tmp_path: Path, target: Target) -> None:
     """An interpreter that cannot be run any more is named, not taken for a killed server."""
     gone = replace(target, interpreter=tmp_path / "gone" / "python")
