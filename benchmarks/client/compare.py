@@ -36,7 +36,7 @@ CLIENTS = {
 
 def main() -> None:
     quick = "--quick" in sys.argv
-    seconds, repeats = (1, 1) if quick else (3, 5)
+    seconds, repeats = (1, 1) if quick else (2, 5)
     print(f"{platform.machine()}, {len(CORES)} cores, Python {platform.python_version()}")
     for streams, rate in LOADS:
         print(f"\n{streams} streams, {rate:,} chunks/s asked for, {repeats} rounds of {seconds} s:\n")

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sglperf.server.launch import Guarded, guard
+from sglperf.server.guarded import Guarded, guard
 
 # The promise: gone within five seconds.
 DEADLINE = 5.0
@@ -41,12 +41,13 @@ time.sleep(600)
 HARNESS = """
 import os, sys, time
 from pathlib import Path
-from sglperf.server.launch import guard
+from sglperf.server.guarded import guard
 folder = Path(sys.argv[1])
 guarded = guard([sys.executable, "-c", sys.argv[2], str(folder / "grandchild")],
                 environment=dict(os.environ), directory=folder / "private", log=folder / "log")
 while guarded.pid is None:
     guarded.listen()
+guarded.started()
 forked = os.fork() if sys.argv[3] == "fork" else 0
 if forked == 0 and sys.argv[3] == "fork":
     time.sleep(600)
@@ -177,7 +178,8 @@ def test_orphans_of_a_dead_command_are_ended(tmp_path: Path) -> None:
     """A command that ends by itself leaves no child behind."""
     private = tmp_path / "private"
     private.mkdir()
-    program = TREE.rsplit("time.sleep(600)", 1)[0]
+    waiting = "while not os.path.exists(sys.argv[1]): time.sleep(0.01)"
+    program = TREE.rsplit("time.sleep(600)", 1)[0] + waiting
     guarded = guard(
         [sys.executable, "-c", program, str(tmp_path / "grandchild")],
         environment=dict(os.environ),
@@ -191,7 +193,7 @@ def test_orphans_of_a_dead_command_are_ended(tmp_path: Path) -> None:
     guarded.stop()
 
 
-@pytest.mark.parametrize("end", ["stopped", "dead at once"])
+@pytest.mark.parametrize("end", ["stopped", "dead at once", "dead while starting"])
 def test_shared_memory_is_removed(tmp_path: Path, end: str) -> None:
     """A segment in /dev/shm that the command had mapped does not outlive it, however it ends."""
     private = tmp_path / "private"
@@ -211,11 +213,11 @@ def test_shared_memory_is_removed(tmp_path: Path, end: str) -> None:
     try:
         assert wait_for(lambda: "mapped" in log.read_text(), 20)
         assert segment.exists()
-        if end == "dead at once":
-            guarded.look()
-            guarded.listen()
+        if end != "stopped":
+            if end == "dead at once":
+                guarded.started()
+            assert not wait_for(lambda: guarded.ended() is not None, 2.0)  # it has looked by then
             assert guarded.pid is not None
-            assert not wait_for(lambda: guarded.ended() is not None, 0.2)  # it has looked by then
             os.kill(guarded.pid, signal.SIGKILL)
         guarded.stop()
         assert not segment.exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sglperf.server.arguments import PLACEHOLDER
+from sglperf.server.environment import PLACEHOLDER
 
 SPAWN = """
 import multiprocessing, sys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
@@ -14,12 +15,18 @@ from sglperf.core.baseline import (
     BaselineRecord,
     context_key,
 )
+from sglperf.core.catalogue import METRICS
 from sglperf.core.equivalence import Work
 from sglperf.core.fingerprint import Fingerprint
+from sglperf.core.judgement import Evidence, Question
 from sglperf.core.observation import ClientHealth, RequestObservation, RoundObservation
 from sglperf.core.server_config import Model, ServerConfig
-from sglperf.measure import Launch, Round
-from sglperf.plan import Ask
+from sglperf.core.statistics import Comparison, compare
+from sglperf.core.verdict import Verdict
+from sglperf.evidence import Measured
+from sglperf.measure import Launch, Measurements, Round
+from sglperf.pipeline import Outcome
+from sglperf.plan import Ask, make_plan
 from sglperf.workload.shapes import Decode, Workload
 
 TINY = Model("tiny", vocab_size=100, context_length=1024)
@@ -141,3 +148,42 @@ def stored(
         contexts={record.context: context},
         cases={point or ask().point: BaselineCase(records={run: record}, metrics=metrics)},
     )
+
+
+def compared(ratio: float, low: float, high: float, effect: float = 0.02) -> Comparison:
+    """A comparison that came to these figures."""
+    plain = compare([[1.0], [1.0]], [[1.0], [1.0]])
+    return replace(plain, ratio=ratio, low=low, high=high, detectable_effect=effect)
+
+
+Rounds = Sequence[Sequence[float]]
+
+
+def outcome(
+    *cases: tuple[Ask, Rounds, Rounds | None, Verdict | None], launches: int = 2, **changes: Any
+) -> Outcome:
+    """What a run came to: each case with head's rounds, base's, and the verdict, None for a figure without one."""
+    plan = make_plan([one for one, *_ in cases], launches=launches, rounds=2, warmup_rounds=1, seed=0)
+    measurements = Measurements(
+        launches=[started(i, config=config.label) for config in plan.configs for i in range(launches)]
+    )
+    questions, verdicts = {}, {}
+    for one, head, base, verdict in cases:
+        measurements.rounds += [
+            measured_round(launch, {one.metric: value}, index=index, like=one)
+            for launch, rounds in enumerate(head)
+            for index, value in enumerate(rounds)
+        ]
+        if verdict is not None:
+            before = None if base is None else Evidence(base, WORK)
+            questions[one.name] = Question(METRICS[one.metric], Evidence(head, WORK), before)
+            verdicts[one.name] = verdict
+    known: dict[str, Any] = {
+        "differences": {},
+        "recorded": (),
+        "run": "20260102-030405-6",
+        "folder": "results/20260102-030405-6",
+        "seconds": {"total": 100.4, "start": 60.0, "load": 30.0, "warm-up": 5.0},
+    }
+    measured = Measured(plan, measurements, {"head": {"sglang": "0.5.23"}})
+    return Outcome(plan=plan, measured=measured, questions=questions, verdicts=verdicts, **known | changes)

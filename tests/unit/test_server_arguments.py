@@ -9,14 +9,8 @@ import pytest
 
 from sglperf.core.server_config import Model, ServerConfig
 from sglperf.errors import ConfigError
-from sglperf.server.arguments import (
-    PLACEHOLDER,
-    Place,
-    launch_notes,
-    server_command,
-    server_environment,
-    telling,
-)
+from sglperf.server.arguments import Place, launch_notes, server_command
+from sglperf.server.environment import PLACEHOLDER, server_environment, telling
 from sglperf.target.resolve import Target
 
 SHAPE = Model("tiny", 2048, 4096, {"model_type": "llama"})
@@ -99,7 +93,7 @@ def test_further_arguments_come_last() -> None:
 
 
 @pytest.mark.parametrize(
-    "argument", ["--host", "--host=0.0.0.0", "--page-size", "--tp", "--port=1", "--random-seed"]
+    "argument", ["--host", "--host=0.0.0.0", "--hos", "--page-size", "--tp", "--port=1", "--random-seed"]
 )
 def test_owned_arguments_are_refused(argument: str) -> None:
     """A further argument that a field or the launch sets is refused, naming who sets it."""

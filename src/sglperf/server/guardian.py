@@ -10,8 +10,9 @@ Should the guardian itself be killed, the kernel kills the command (parent-death
 own processes watch their parent in the same way.
 
 Over the channel, a stream socket, it says ``pid N`` once the command runs and ``exit CODE`` when it
-has ended, CODE negative for a signal. Anything it hears makes it look which shared memory the command
-uses by now, to remove it even if the whole tree should die at once. SIGINT is ignored: Ctrl-C is the harness's, which stops things
+has ended, CODE negative for a signal. Anything it hears means that the start is over: until then it looks
+every second which shared memory the command uses, to remove it even if the whole tree dies at once, and
+afterwards it sleeps. SIGINT is ignored: Ctrl-C is the harness's, which stops things
 in order.
 """
 
@@ -87,12 +88,16 @@ def _wait(channel: socket.socket, wakeup: int, harness: int, child: subprocess.P
     poller = select.poll()
     poller.register(channel, select.POLLIN | select.POLLHUP)
     poller.register(wakeup, select.POLLIN)
-    timeout = None if _watch(poller, harness) else 500
+    idle = None if _watch(poller, harness) else 500
+    # Until the harness speaks, the command is starting and may die with all its processes at any moment.
+    timeout: int | None = 1000
     while child.poll() is None and os.getppid() == harness:
         ready = {descriptor for descriptor, _ in poller.poll(timeout)}
         if channel.fileno() in ready:
             if not _heard(channel):
                 break
+            timeout = idle
+        if timeout != idle or channel.fileno() in ready:
             shared |= _shared_memory()
         if wakeup in ready and {signal.SIGTERM, signal.SIGHUP} & set(os.read(wakeup, 4096)):
             break

@@ -6,9 +6,6 @@ import contextlib
 import os
 import secrets
 import shlex
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,9 +20,10 @@ from platformdirs import user_cache_path
 from sglperf.core.server_config import ServerConfig
 from sglperf.errors import LaunchError, ServerDied, StoreError
 from sglperf.probes.server_info import ServerInfo
-from sglperf.server import guardian
-from sglperf.server.arguments import Place, launch_notes, server_command, server_environment, telling
-from sglperf.server.failure import exit_words, explain
+from sglperf.server.arguments import Place, launch_notes, server_command
+from sglperf.server.environment import server_environment, telling
+from sglperf.server.failure import explain
+from sglperf.server.guarded import Guarded, guard
 from sglperf.server.leases import Lease, gpu_uuids, lease_gpus, lease_port
 from sglperf.server.model import materialize
 from sglperf.server.readiness import Progress, await_ready, verify
@@ -33,87 +31,6 @@ from sglperf.target.resolve import Target
 
 DEFAULT_TIMEOUT = 600.0
 """Seconds a start may take: a 70B shape with graph capture needs minutes."""
-
-_GRACE_SECONDS = 0.5
-_STOP_SECONDS = 15.0
-
-
-@dataclass
-class Guarded:
-    """A command running under its guardian."""
-
-    process: subprocess.Popen[bytes]
-    channel: socket.socket
-    pid: int | None = None
-    exit_code: int | None = None
-    _heard: bytes = b""
-
-    def listen(self) -> None:
-        """Take in what the guardian has said so far, without waiting."""
-        with contextlib.suppress(BlockingIOError, OSError):
-            while chunk := self.channel.recv(4096, socket.MSG_DONTWAIT):
-                self._heard += chunk
-        for line in self._heard.decode().splitlines():
-            word, _, number = line.partition(" ")
-            if word == "pid" and number:
-                self.pid = int(number)
-            elif word == "exit" and number:
-                self.exit_code = int(number)
-
-    def ended(self) -> str | None:
-        """How the command ended (``exit status 1``), or None while it runs."""
-        self.listen()
-        if self.exit_code is not None:
-            return exit_words(self.exit_code)
-        if self.process.poll() is not None:
-            self.listen()
-            code = self.exit_code
-            return exit_words(code) if code is not None else "its guardian was killed, and the server with it"
-        return None
-
-    def look(self) -> None:
-        """Have the guardian note the shared memory in use by now."""
-        with contextlib.suppress(OSError):
-            self.channel.sendall(b"look\n")
-
-    def stop(self) -> None:
-        """End the command and everything below it; returns once nothing is left."""
-        self.channel.close()
-        try:
-            self.process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            _kill_tree(self.process.pid)
-            self.process.wait()
-
-
-def guard(command: Sequence[str], *, environment: Mapping[str, str], directory: Path, log: Path) -> Guarded:
-    """Run ``command`` in ``directory`` (removed at its end), its output going to ``log``."""
-    ours, theirs = socket.socketpair()
-    with theirs, log.open("ab") as output:
-        words = [str(theirs.fileno()), str(os.getpid()), str(_GRACE_SECONDS), str(directory)]
-        try:
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", guardian.__file__, *words, *command],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=dict(environment),
-                cwd=directory,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        except BaseException:
-            ours.close()
-            raise
-    return Guarded(process, ours)
-
-
-def _kill_tree(pid: int) -> None:
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        for each in [*process.children(recursive=True), process]:
-            with contextlib.suppress(psutil.Error):
-                each.kill()
 
 
 @dataclass
@@ -250,7 +167,7 @@ def _launch(
     url = base_url + target.adapter.server_info
     info = await_ready(url, log, timeout, check_alive, on_progress, started)
     seconds = time.monotonic() - started
-    guarded.look()
+    guarded.started()
     verify(info, target, config, place.name)
     if target.adapter.freezes_garbage:
         _freeze_garbage(base_url + target.adapter.freeze_gc)
