@@ -65,6 +65,7 @@ class Settings(BaseModel):
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     min_effect: Annotated[float, Field(gt=0, lt=1)] = 0.03
     client_lag_share: Annotated[float, Field(gt=0)] = 0.5
+    foreign_cpu_share: Annotated[float, Field(gt=0)] = 0.25
 
     baseline: Literal["compare", "record", "off"] = "compare"
     baseline_dir: Path = Path("baselines")

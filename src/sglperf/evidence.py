@@ -18,6 +18,7 @@ from sglperf.core.equivalence import Work, context_differences
 from sglperf.core.fingerprint import Fingerprint
 from sglperf.core.gates import Gate
 from sglperf.core.judgement import Evidence, Question
+from sglperf.core.metric import Kind
 from sglperf.measure import Measurements, Round
 from sglperf.plan import Ask, Place, Plan
 
@@ -40,16 +41,26 @@ class Measured:
 
     def evidence(self, side: str, ask: Ask) -> Evidence:
         """What ``side`` has to show for one case."""
-        rounds = tuple(self._rounds(side, ask))
-        good = [round_ for round_ in rounds if not round_.gates and ask.metric in round_.values]
-        launches = {round_.launch: [] for round_ in good}  # type: dict[int, list[float]]
+        return self._evidence(side, ask, self._good(side, ask))
+
+    def pair(self, ask: Ask) -> tuple[Evidence, Evidence]:
+        """What base and head have to show, launch i of one measured beside launch i of the other.
+
+        A launch whose partner yielded nothing is left out: it would be compared with another's partner.
+        """
+        base, head = self._good("base", ask), self._good("head", ask)
+        both = {round_.launch for round_ in base} & {round_.launch for round_ in head}
+        return (
+            self._evidence("base", ask, [round_ for round_ in base if round_.launch in both]),
+            self._evidence("head", ask, [round_ for round_ in head if round_.launch in both]),
+        )
+
+    def _evidence(self, side: str, ask: Ask, good: list[Round]) -> Evidence:
+        launches: dict[int, list[float]] = {round_.launch: [] for round_ in good}
         for round_ in good:
             launches[round_.launch].append(round_.values[ask.metric])
-        return Evidence(
-            tuple(map(tuple, launches.values())),
-            self._work(side, ask, good),
-            self._failure(side, ask, rounds),
-        )
+        rounds = [tuple(values) for _, values in sorted(launches.items())]
+        return Evidence(tuple(rounds), self._work(side, ask, good), self._failure(side, ask))
 
     def context(self, side: str, config: str) -> BaselineContext | None:
         """Versions and resolved arguments of a side's servers of this config; None where none came up."""
@@ -62,13 +73,19 @@ class Measured:
         key = (side, ask.config.label, ask.workload.label)
         return (r for r in self.measurements.rounds if (r.side, r.config, r.workload) == key)
 
-    def _failure(self, side: str, ask: Ask, rounds: tuple[Round, ...]) -> Gate | None:
+    def _good(self, side: str, ask: Ask) -> list[Round]:
+        """Rounds that yielded the metric: what a gate made unbelievable is not among their values."""
+        return [round_ for round_ in self._rounds(side, ask) if ask.metric in round_.values]
+
+    def _failure(self, side: str, ask: Ask) -> Gate | None:
         """A dead server outranks a failed gate; a round that no retry could save invalidates its case."""
         died = self.measurements.failures.get((side, ask.config.label))
         if died is not None:
             return died
-        last = {(round_.launch, round_.index): round_ for round_ in rounds}
-        return next((round_.gates[0] for round_ in last.values() if round_.gates), None)
+        exact = METRICS[ask.metric].kind is Kind.EXACT
+        last = {(round_.launch, round_.index): round_ for round_ in self._rounds(side, ask)}
+        failed = (gate for round_ in last.values() for gate in round_.gates)
+        return next((gate for gate in failed if not (exact and gate.timing_only)), None)
 
     def _work(self, side: str, ask: Ask, good: list[Round]) -> Work | None:
         context = self.context(side, ask.config.label)
@@ -92,9 +109,12 @@ def questions(
     found = {}
     for ask in measured.plan.asks:
         metric = METRICS[ask.metric]
-        if metric.judged:
-            base = measured.evidence("base", ask) if paired else stored_evidence(stored.get(ask.place), ask)
-            found[ask.name] = Question(metric, measured.evidence("head", ask), base, paired)
+        if metric.judged and paired:
+            base, head = measured.pair(ask)
+            found[ask.name] = Question(metric, head, base, paired)
+        elif metric.judged:
+            stored_base = stored_evidence(stored.get(ask.place), ask)
+            found[ask.name] = Question(metric, measured.evidence("head", ask), stored_base, paired)
     return found
 
 
@@ -151,8 +171,11 @@ def _record(work: Work, context: BaselineContext, recorded: str) -> BaselineReco
 def context_differences_by_config(
     measured: Measured, stored: Mapping[Place, Baseline | None], *, paired: bool
 ) -> dict[str, tuple[str, ...]]:
-    """Server config's label → how head's versions and resolved arguments differ from its base's."""
-    found: dict[str, tuple[str, ...]] = {}
+    """Server config's label → how head's versions and resolved arguments differ from its base's.
+
+    Cases of one server may have been accepted at different times; what changed since any of them is named.
+    """
+    found: dict[str, dict[str, None]] = {}
     for ask in measured.plan.asks:
         head = measured.context("head", ask.config.label)
         base = (
@@ -161,10 +184,11 @@ def context_differences_by_config(
             else _stored_context(stored.get(ask.place), ask)
         )
         if head is not None and base is not None:
-            found[ask.config.label] = context_differences(
+            changed = context_differences(
                 {**base.versions, **base.resolved}, {**head.versions, **head.resolved}
             )
-    return {label: changed for label, changed in found.items() if changed}
+            found.setdefault(ask.config.label, {}).update(dict.fromkeys(changed))
+    return {label: tuple(changed) for label, changed in found.items() if changed}
 
 
 def _stored_context(baseline: Baseline | None, ask: Ask) -> BaselineContext | None:

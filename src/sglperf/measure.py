@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sglperf.config import Settings
+from sglperf.core.catalogue import METRICS
 from sglperf.core.derive import derive
 from sglperf.core.gates import Asked, Gate, Limits, failed_gates
+from sglperf.core.metric import Kind
 from sglperf.core.observation import RoundObservation
 from sglperf.core.server_config import ServerConfig
 from sglperf.errors import MeasurementError, ServerDied, SglperfError
 from sglperf.plan import Load, Plan
-from sglperf.probes.counters import delta, flush_cache, read_counters, read_counters_settled
+from sglperf.probes.counters import delta, flush_cache, read_counters
+from sglperf.probes.neighbours import NeighbourWatch
 from sglperf.server.failure import explain
 from sglperf.server.launch import Server, start_server
 from sglperf.store import RunFolder
@@ -40,7 +43,7 @@ class Round:
 
     Attributes:
         side, config, launch, workload, index: which round it is.
-        values: by metric name; empty where a gate failed.
+        values: by metric name; where a gate failed, none, or only the exact ones.
         gates: those it failed.
         finish_reasons: reason → requests.
         seconds: from sending the first request to the last token.
@@ -155,7 +158,11 @@ def _code(error: SglperfError) -> str:
 
 @dataclass(frozen=True)
 class _Job:
-    """One launch: its server, warm-up and rounds."""
+    """One launch: its server, warm-up and rounds.
+
+    Attributes:
+        counted: the server's counters after its last round; empty before the first.
+    """
 
     plan: Plan
     settings: Settings
@@ -167,6 +174,7 @@ class _Job:
     progress: Progress
     measurements: Measurements
     client: StreamingClient
+    counted: dict[str, float] = field(default_factory=dict)
 
     def run(self, title: str) -> None:
         loads = self.plan.loads(self.config)
@@ -215,16 +223,20 @@ class _Job:
         """One round, repeated a bounded number of times while a gate rejects it."""
         for _ in range(1 + self.settings.round_retries):
             observation = self._observe(server, load)
-            gates = failed_gates(
-                observation, _asked(load), Limits(client_lag_share=self.settings.client_lag_share)
-            )
+            gates = failed_gates(observation, _asked(load), self._limits())
             round_ = self._digest(server, load, index, observation, gates)
             self.measurements.seconds["load"] += round_.seconds
             self.measurements.rounds.append(round_)
             self.folder.append("round", {"round": round_, "observation": observation})
-            if not gates:
+            if not any(load.timed or not gate.timing_only for gate in gates):
                 return
             server.check_alive()
+
+    def _limits(self) -> Limits:
+        return Limits(
+            client_lag_share=self.settings.client_lag_share,
+            foreign_cpu_share=self.settings.foreign_cpu_share,
+        )
 
     def _observe(self, server: Server, load: Load) -> RoundObservation:
         """One round as it was seen.
@@ -234,26 +246,36 @@ class _Job:
         """
         timeout = self.settings.round_timeout
         try:
-            flush_cache(server.base_url, deadline=timeout)
-            before = read_counters(server.base_url)
-            begin = time.monotonic()
+            before = self.counted or self._settled(server)
+            neighbours, begin = NeighbourWatch(), time.monotonic()
             requests, health = self.client.execute(server.base_url, load.round, timeout=timeout)
-            late = time.monotonic() - begin >= timeout
+            foreign, late = neighbours.foreign_share(), time.monotonic() - begin >= timeout
             errors = [request.error for request in requests if request.error]
             if errors:
                 _await_death(server)
             if errors and late:
                 raise ServerDied(f"{load.workload.label} hung: {errors[0]}. {explain(server.log_path)}")
-            counters = delta(before, read_counters_settled(server.base_url))
+            after = self._settled(server)
         except ServerDied:
             _await_death(server)
             raise
-        return RoundObservation(requests, health, counters | _token_counts(counters))
+        counters = delta(before, after)
+        self.counted.update(after)
+        return RoundObservation(requests, health, counters | _token_counts(counters), foreign)
+
+    def _settled(self, server: Server) -> dict[str, float]:
+        """Counters once nothing runs any more, and an empty prefix cache.
+
+        A flush is taken only by an idle scheduler, which has counted its last iteration. It counts nothing
+        itself, so these are also the counters from which the next round begins.
+        """
+        flush_cache(server.base_url, deadline=self.settings.round_timeout)
+        return read_counters(server.base_url)
 
     def _digest(
         self, server: Server, load: Load, index: int, observation: RoundObservation, gates: tuple[Gate, ...]
     ) -> Round:
-        values = {} if gates else derive(observation)
+        values = believable(observation, gates)
         if values and server.info.kv_capacity_tokens is not None:
             values["kv_capacity_tokens"] = float(server.info.kv_capacity_tokens)
         return Round(
@@ -267,6 +289,14 @@ class _Job:
             dict(Counter(request.finish_reason or "none" for request in observation.requests)),
             observation.client.wall_seconds,
         )
+
+
+def believable(observation: RoundObservation, gates: Sequence[Gate]) -> dict[str, float]:
+    """The round's values, as far as its gates leave them standing."""
+    if any(not gate.timing_only for gate in gates):
+        return {}
+    values = derive(observation)
+    return {name: value for name, value in values.items() if not gates or METRICS[name].kind is Kind.EXACT}
 
 
 def _await_death(server: Server) -> None:

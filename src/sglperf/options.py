@@ -45,12 +45,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Catch pytest's one trap: it looks for its configuration before plugins name their options."""
+    """Catch pytest's one trap: it looks for its configuration before plugins name their options.
+
+    Led astray, it finds another project's configuration, or none and takes a common parent for the root.
+    """
     given = config.invocation_params
-    home = (given.dir, *given.dir.parents)
+    found = config.inipath is not None and given.dir.is_relative_to(config.inipath.parent)
     for option in _PATHS:
         value = config.getoption(option, default=None)
-        if value in given.args and Path(given.dir, value).exists() and config.rootpath not in home:
+        if not found and value in given.args and Path(given.dir, value).exists():
             pytest.exit(
                 f"pytest took the value of {option} for a folder of tests: write {option}={value}",
                 returncode=2,

@@ -5,11 +5,11 @@ Its size fixes the family that is judged, so a partial run is held to the same s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sglperf.core.catalogue import METRICS
-from sglperf.core.metric import Kind, Metric
+from sglperf.core.metric import Kind
 from sglperf.core.server_config import ServerConfig
 from sglperf.errors import UsageError
 from sglperf.workload.plan import RoundPlan
@@ -45,11 +45,16 @@ class Ask:
 
 @dataclass(frozen=True)
 class Load:
-    """A workload made concrete: the requests of a round and their identity."""
+    """A workload made concrete: the requests of a round and their identity.
+
+    Attributes:
+        timed: whether any timing is judged on it; if not, a round with spoilt timings need not be repeated.
+    """
 
     workload: Workload
     round: RoundPlan
     hash: str
+    timed: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,19 +80,22 @@ class Plan:
     @property
     def family_size(self) -> int:
         """Number of timing cases that carry a verdict: what the error rate is kept over."""
-        return sum(metric.kind is Kind.TIMING and metric.judged for metric in self._metrics())
+        return sum(map(_judged_timing, self.asks))
 
     def loads(self, config: ServerConfig) -> tuple[Load, ...]:
         """What is sent to a server of this config in every round."""
-        shapes = {ask.workload.label: ask.workload for ask in self.asks if ask.config.label == config.label}
-        return tuple(self._load(config, shape) for shape in shapes.values())
+        asks = [ask for ask in self.asks if ask.config.label == config.label]
+        timed = {ask.workload.label for ask in asks if _judged_timing(ask)}
+        shapes = {ask.workload.label: ask.workload for ask in asks}
+        return tuple(self._load(config, shape, label in timed) for label, shape in shapes.items())
 
-    def _load(self, config: ServerConfig, shape: Workload) -> Load:
+    def _load(self, config: ServerConfig, shape: Workload, timed: bool) -> Load:
         round_ = shape.plan(seed=self.seed, vocab_size=config.model.vocab_size)
-        return Load(shape, round_, plan_hash(round_))
+        return Load(shape, round_, plan_hash(round_), timed)
 
-    def _metrics(self) -> Iterator[Metric]:
-        return (METRICS[ask.metric] for ask in self.asks)
+
+def _judged_timing(ask: Ask) -> bool:
+    return METRICS[ask.metric].kind is Kind.TIMING and METRICS[ask.metric].judged
 
 
 def check_ask(ask: Ask) -> None:

@@ -61,10 +61,13 @@ def paced(first: float, gaps: Sequence[float], **changes: Any) -> RequestObserva
 
 
 def observed(
-    *requests: RequestObservation, lag: float = 0.0, counters: Mapping[str, float] | None = None
+    *requests: RequestObservation,
+    lag: float = 0.0,
+    counters: Mapping[str, float] | None = None,
+    foreign_cpu: float | None = None,
 ) -> RoundObservation:
     """A round of these requests; ``lag`` is the client's."""
-    return RoundObservation(requests, ClientHealth(lag, lag, 100, 0.1, 1.0), counters or {})
+    return RoundObservation(requests, ClientHealth(lag, lag, 100, 0.1, 1.0), counters or {}, foreign_cpu)
 
 
 def server(

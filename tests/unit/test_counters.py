@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -15,7 +15,6 @@ from sglperf.probes.counters import (
     parse_counters,
     parse_gauges,
     read_counters,
-    read_counters_settled,
 )
 from sglperf.probes.server_info import parse_server_info
 
@@ -75,35 +74,6 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
-
-
-def reader(*values: float) -> Callable[[str], dict[str, float]]:
-    """Reads one value after the other, the last one for ever; idle time always moves."""
-    following: Iterator[float] = iter(values)
-    state = {"tokens_total": 0.0, "scheduler_idle_seconds_total": 0.0, "http_requests_total": 0.0}
-
-    def read(_base_url: str) -> dict[str, float]:
-        state["tokens_total"] = next(following, state["tokens_total"])
-        state["scheduler_idle_seconds_total"] += 1.0
-        state["http_requests_total"] += 1.0
-        return dict(state)
-
-    return read
-
-
-def test_settled_waits_for_the_last_iteration() -> None:
-    """Counters are read again until two reads agree on all that only work moves."""
-    clock = Clock()
-    settled = read_counters_settled("url", clock=clock, sleep=clock.sleep, read=reader(5, 8, 9, 9, 12))
-    assert settled["tokens_total"] == 9.0
-
-
-def test_unsettled_counters_are_an_error() -> None:
-    """Counters that never rest mean that somebody else uses the server."""
-    clock = Clock()
-    with pytest.raises(WorkloadError, match=r"after 5 s .*tokens_total.*other client"):
-        read_counters_settled("url", clock=clock, sleep=clock.sleep, read=reader(*range(1000)))
-    assert 5.0 <= clock.now < 5.2
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, *responses: httpx.Response | Exception) -> list[str]:

@@ -105,7 +105,13 @@ def test_a_case_without_samples_is_there(tmp_path):
 
     assert (case["status"], case["head"], case["base"], case["comparison"]) == ("invalid", [], None, None)
     assert found["failures"] == [
-        {"side": "head", "config": OTHER.label, "code": "server-died", "sentence": "gone"}
+        {
+            "side": "head",
+            "config": OTHER.label,
+            "code": "server-died",
+            "sentence": "gone",
+            "timing_only": False,
+        }
     ]
 
 

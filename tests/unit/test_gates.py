@@ -153,6 +153,14 @@ def test_a_round_that_is_warm_and_late_fails_both_gates():
     assert codes(observed(replace(GOOD, cached_tokens=1), lag=1.0)) == ["cache-not-cold", "client-lag"]
 
 
+@pytest.mark.parametrize(
+    ("share", "busy"), [(None, False), (0.0, False), (0.25, False), (0.26, True), (math.nan, True)]
+)
+def test_a_neighbour_on_the_processors_spoils_a_round(share, busy):
+    """A quarter of the processors may be used by others; where the system does not tell, nothing is held against it."""
+    assert codes(observed(GOOD, foreign_cpu=share)) == ["host-busy"] * busy
+
+
 counts = st.none() | st.integers(0, 40)
 
 

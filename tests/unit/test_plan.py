@@ -131,3 +131,15 @@ def test_what_does_not_fit_is_refused_with_the_next_action(wrong, message):
     """Culprit, need, limit and remedy, before anything starts."""
     with pytest.raises(UsageError, match=message):
         check_ask(wrong)
+
+
+def test_a_load_is_timed_where_a_timing_is_judged_on_it():
+    """Counts alone, or a figure without a verdict, do not make a load worth repeating for its timings."""
+
+    def timed(*metrics: str) -> bool:
+        plan = make_plan(map(ask, metrics), launches=1, rounds=1, warmup_rounds=0, seed=0)
+        (load,) = plan.loads(plan.configs[0])
+        return load.timed
+
+    assert timed("cached_tokens", "inter_token_latency")
+    assert not timed("cached_tokens", "inter_token_latency_slope")

@@ -1,4 +1,4 @@
-"""Whether a round may be believed at all. A round that fails a gate yields no sample."""
+"""Whether a round may be believed. One that fails a gate yields no sample, or only exact ones."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from sglperf.core.observation import RoundObservation
 
 @dataclass(frozen=True)
 class Gate:
-    """A gate that a round failed: a stable code for machines, a sentence for people."""
+    """A gate that a round failed: a stable code for machines, a sentence for people.
+
+    Attributes:
+        timing_only: the round's timings cannot be believed; its exact counts can, since no neighbour moves them.
+    """
 
     code: str
     sentence: str
+    timing_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -24,10 +29,14 @@ class Limits:
     Attributes:
         client_lag_share: largest p99 lag of the client, as a share of the median latency that it times.
         client_lag_floor: lag in seconds below which the share does not matter.
+        foreign_cpu_share: largest share of the processors that anything but the run may use. Threads of a CPU
+            server wait for one another at each operation, so a neighbour that takes one core may cost it not half
+            its speed but nine tenths.
     """
 
     client_lag_share: float = 0.5
     client_lag_floor: float = 0.002
+    foreign_cpu_share: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,14 @@ def _health_gates(round_: RoundObservation, asked: Asked, limits: Limits) -> Ite
         yield Gate(
             "cache-not-cold", f"{tokens} prompt tokens came from the prefix cache, though it had been flushed"
         )
+    foreign = round_.foreign_cpu
+    if foreign is not None and not foreign <= limits.foreign_cpu_share:
+        yield Gate(
+            "host-busy",
+            f"something else used {foreign:.0%} of the processors, more than {limits.foreign_cpu_share:.0%}: "
+            "end it, or run again when the machine is quiet",
+            timing_only=True,
+        )
     latency = _latency_timed(round_)
     bound = max(limits.client_lag_floor, limits.client_lag_share * latency)
     if not round_.client.lag_p99 <= bound:  # so that NaN fails it
@@ -89,6 +106,7 @@ def _health_gates(round_: RoundObservation, asked: Asked, limits: Limits) -> Ite
             "client-lag",
             f"the client was late by {round_.client.lag_p99 * 1e3:.1f} ms (p99), more than {bound * 1e3:.1f} ms: "
             "something else uses its processor",
+            timing_only=True,
         )
 
 

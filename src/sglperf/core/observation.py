@@ -70,8 +70,11 @@ class RoundObservation:
         requests: in plan order.
         client: the instrument's own health.
         counters: the server's Prometheus counters, after minus before, summed over labels.
+        foreign_cpu: share of the processors that something other than the run used meanwhile, 0 to 1; None
+            where the system does not tell.
     """
 
     requests: tuple[RequestObservation, ...]
     client: ClientHealth
     counters: Mapping[str, float] = field(default_factory=dict)
+    foreign_cpu: float | None = None

@@ -162,7 +162,7 @@ def _same(one: float, other: float) -> bool:
 
 def _disagreement(side: str, launches: Launches) -> Verdict:
     values = [value for rounds in launches for value in rounds]
-    spread = f"from {min(values):g} to {max(values):g}"
+    spread = f"from {_count(min(values))} to {_count(max(values))}"
     return Verdict(
         Status.INVALID,
         f"{side}-not-exact",
@@ -178,9 +178,9 @@ def _judge_exact(case: Case) -> Verdict:
     figures = _exact_comparison(case, base, head)
     if _same(base, head):
         return Verdict(
-            Status.UNCHANGED, "exact-equal", f"exactly {head:g} {case.metric.unit}, as before", figures
+            Status.UNCHANGED, "exact-equal", f"exactly {_count(head)} {case.metric.unit}, as before", figures
         )
-    change = f"{base:g} → {head:g} {case.metric.unit}"
+    change = f"{_count(base)} → {_count(head)} {case.metric.unit}"
     if case.metric.better is Better.SAME:
         return Verdict(
             Status.INCOMPARABLE, "work-differs", f"{change}: the two sides did different work", figures
@@ -420,6 +420,11 @@ def _interval(figures: Comparison) -> str:
         return f"×{_short(figures.ratio)} with an unknown spread"
     confidence = f"{100 * (1 - figures.alpha):.3g} %"
     return f"×{_short(figures.ratio)}, {confidence} interval [{_short(figures.low)}, {_short(figures.high)}]"
+
+
+def _count(value: float) -> str:
+    """Whole numbers in full: an exact metric that is off by one must show it."""
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:g}"
 
 
 def _short(ratio: float) -> str:

@@ -2,7 +2,7 @@
 
 In every supported version the schedulers write their counters on each iteration to files that
 ``/metrics`` reads when asked. So a counter never waits for a log interval; it can only lag by the
-iteration that is just ending, which `read_counters_settled` waits out.
+iteration that is just ending, and a flush is taken only after that one.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ _PREFIX = "sglang:"
 _KINDS = ("mode", "category", "stage", "phase", "component", "cache_source")
 # Ranks of one tensor-parallel group do the same work, and some counters come from each of them.
 _RANKS = ("tp_rank", "pp_rank", "moe_ep_rank")
-# They move while nothing runs, or with the act of reading.
-_RESTLESS = ("_seconds_total", "http_requests", "http_responses")
 
 
 def read_counters(base_url: str, timeout: float = 10.0) -> dict[str, float]:
@@ -78,41 +76,6 @@ def _first_rank(labels: Mapping[str, str]) -> bool:
 def delta(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
     """After minus before; a counter that did not exist before started at zero."""
     return {name: value - before.get(name, 0.0) for name, value in after.items()}
-
-
-def read_counters_settled(
-    base_url: str,
-    deadline: float = 5.0,
-    pause: float = 0.01,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-    read: Callable[[str], dict[str, float]] = read_counters,
-) -> dict[str, float]:
-    """Counters once two reads in a row agree on everything that only moves with work.
-
-    Raises:
-        WorkloadError: they still move after ``deadline`` seconds: something else uses the server.
-        ServerDied: the server does not answer.
-    """
-    end = clock() + deadline
-    before = read(base_url)
-    while True:
-        sleep(pause)
-        after = read(base_url)
-        moving = _moving(before, after)
-        if not moving:
-            return after
-        if clock() > end:
-            raise WorkloadError(
-                f"{base_url} still counts work after {deadline:g} s of waiting ({moving[0]}); "
-                "some other client is using this server"
-            )
-        before = after
-
-
-def _moving(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
-    changed = [name for name, value in delta(before, after).items() if value]
-    return [name for name in changed if not any(word in name for word in _RESTLESS)]
 
 
 def flush_cache(

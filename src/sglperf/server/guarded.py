@@ -16,7 +16,6 @@ import psutil
 from sglperf.server import guardian
 from sglperf.server.failure import exit_words
 
-_GRACE_SECONDS = 0.5
 _STOP_SECONDS = 15.0
 
 
@@ -72,7 +71,7 @@ def guard(command: Sequence[str], *, environment: Mapping[str, str], directory: 
     """Run ``command`` in ``directory`` (removed at its end), its output going to ``log``."""
     ours, theirs = socket.socketpair()
     with theirs, log.open("ab") as output:
-        words = [str(theirs.fileno()), str(os.getpid()), str(_GRACE_SECONDS), str(directory)]
+        words = [str(theirs.fileno()), str(os.getpid()), str(directory)]
         try:
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", guardian.__file__, *words, *command],

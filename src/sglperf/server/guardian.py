@@ -1,6 +1,6 @@
 """Runs a server so that nothing of it survives the harness. Standard library only.
 
-    python guardian.py CHANNEL HARNESS_PID GRACE_SECONDS DIRECTORY COMMAND...
+    python guardian.py CHANNEL HARNESS_PID DIRECTORY COMMAND...
 
 Sits between the harness and SGLang, in a session of its own. It starts the command in a further
 session, adopts every orphan below it (it is their subreaper), and waits. When the harness closes the
@@ -43,7 +43,7 @@ _CANNOT_RUN = 127
 def main(argv: list[str]) -> int:
     """Guard one command; its exit code, 128 + signal where one ended it."""
     channel = socket.socket(fileno=int(argv[1]))
-    harness, grace, directory, command = int(argv[2]), float(argv[3]), argv[4], argv[5:]
+    harness, directory, command = int(argv[2]), argv[3], argv[4:]
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     wakeup = _catch_signals()
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
         return _CANNOT_RUN
     _say(channel, f"pid {child.pid}")
     shared = _wait(channel, wakeup, harness, child)
-    code = _finish(child, grace)
+    code = _finish(child)
     _clean(directory, shared)
     _say(channel, f"exit {code}")
     return code if code >= 0 else 128 - code
@@ -121,12 +121,11 @@ def _watch(poller: select.poll, harness: int) -> bool:
     return True
 
 
-def _finish(child: subprocess.Popen[bytes], grace: float) -> int:
-    """End the command and everything below; the command's exit code."""
-    if child.poll() is None:
-        child.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(grace)
+def _finish(child: subprocess.Popen[bytes]) -> int:
+    """End the command and everything below; the command's exit code.
+
+    Killed, not asked: a server whose rounds are over has nothing to save, and SGLang would first drain.
+    """
     if child.poll() is None:
         child.kill()
     cleaners_until = time.monotonic() + _CLEANING_SECONDS
