@@ -184,6 +184,22 @@ def test_what_every_pytest_loads_is_light():
     assert "pydantic" in plugin  # else this test looks at the wrong modules
 
 
+def test_collecting_the_suite_imports_no_build_and_no_statistics():
+    """A whole collection, plan included, loads neither torch nor sglang nor what only a measurement needs."""
+    script = (
+        "import json, sys, pytest\n"
+        "code = pytest.main(['--collect-only', '-q', '--profile=cpu', '-p', 'no:cacheprovider', 'perf_tests'])\n"
+        "print(json.dumps([int(code), sorted({name.split('.')[0] for name in sys.modules})]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    code, loaded = json.loads(done.stdout.splitlines()[-1])
+
+    assert code == 0, done.stdout
+    assert set(loaded) & {"numpy", "scipy", "httpx", "uvloop", *HARDWARE, *BUILDS} == set()
+
+
 # The checker: each entry of the table, broken on purpose
 
 BROKEN = {

@@ -86,7 +86,7 @@ def spread(values: tuple[float, ...]) -> str:
 
 
 def figure(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+    return f"{value:,.0f}" if value >= 99.5 else f"{value:.2g}"
 
 
 def overhead(rounds: int) -> None:

@@ -50,6 +50,72 @@ def env(json: JsonFile = None) -> None:
         _say(environment_text(check, width=width, color=sys.stdout.isatty()))
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def calibrate(
+    context: typer.Context,
+    launches: Annotated[
+        int, typer.Option(min=4, help="Server starts of the one build; 12 or more say something.")
+    ] = 12,
+    a_side: Annotated[
+        int | None,
+        typer.Option(
+            "--a-side", min=2, help="Launches on either side of a comparison (default: a third of all)."
+        ),
+    ] = None,
+    of: Annotated[
+        Path | None,
+        typer.Option("--of", metavar="RUN", help="Learn from a run that was made; start nothing."),
+    ] = None,
+    baseline_dir: Annotated[Path, typer.Option(help="Beside which baselines the result is kept.")] = Path(
+        "baselines"
+    ),
+    json: JsonFile = None,
+) -> None:
+    """Learn this machine's noise from launches of one build. Further arguments are pytest's: -m decode."""
+    from sglperf.calibrating import keep, learn, read_run
+    from sglperf.report.calibration import calibration_text
+
+    folder = of or _measured([f"--launches={launches}", "--baseline=off", *context.args])
+    calibrated = learn(read_run(folder), a_side)
+    kept = keep(calibrated, baseline_dir)
+    if json is not None:
+        _write(json, dumps(calibrated.family))
+    if json != Path("-"):
+        _say(calibration_text(calibrated.family, calibrated.left_out))
+        _say("".join(f"kept in {file}\n" for file in kept))
+
+
+def _measured(arguments: list[str]) -> Path:
+    """The folder of a run of the suite in the current directory.
+
+    Raises:
+        MeasurementError: it ended without an outcome.
+    """
+    import pytest
+
+    folders: list[Path] = []
+
+    class Catch:
+        def pytest_sessionfinish(self, session: pytest.Session) -> None:
+            from sglperf.plugin import SUITE  # by now pytest has imported it, and rewritten its assertions
+
+            suite = session.config.stash.get(SUITE, None)
+            if suite is not None and suite.outcome is not None:
+                folders.append(Path(suite.outcome.folder))
+
+    code = pytest.main(arguments, plugins=[Catch()])
+    if not folders:
+        raise SystemExit(int(code) or 3)
+    return folders[0]
+
+
+def dumps(value: object) -> str:
+    """A dataclass as JSON; what is infinite is null."""
+    import orjson
+
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n"
+
+
 def _write(file: Path, text: str) -> None:
     if file == Path("-"):
         _say(text)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sglperf.config import Settings
 from sglperf.core.baseline import Baseline
+from sglperf.core.calibration_file import CalibrationFile
 from sglperf.core.catalogue import METRICS
 from sglperf.core.fingerprint import Fingerprint
 from sglperf.core.judgement import Question, judge
@@ -81,6 +82,7 @@ def run(
     _check_backends(plan, targets)
     paired = "base" in targets
     stored = {} if paired or settings.baseline == "off" else _read_baselines(plan, settings, site)
+    noise = _read_calibrations(plan, settings, site)
     folder.append("run", {"settings": settings, "targets": targets, "fingerprints": site.fingerprints})
     measurements = Measurements()
     measured = Measured(plan, measurements, {side: target.packages for side, target in targets.items()})
@@ -92,7 +94,7 @@ def run(
     _require_something(measurements)
     progress("judging")
     asked = questions(measured, stored, paired=paired)
-    verdicts = judge(asked, policy(plan, settings))
+    verdicts = _quoting(plan, judge(asked, policy(plan, settings)), noise)
     outcome = Outcome(
         plan=plan,
         measured=measured,
@@ -139,6 +141,30 @@ def _read_baselines(plan: Plan, settings: Settings, site: Site) -> dict[Place, B
         place: BaselineFolder(settings.baseline_dir, site.fingerprints[place[0]].id).read(place[1])
         for place in dict.fromkeys(ask.place for ask in plan.asks)
     }
+
+
+def _read_calibrations(plan: Plan, settings: Settings, site: Site) -> dict[Place, CalibrationFile | None]:
+    """What is known of the noise, from earlier launches of one build."""
+    return {
+        place: BaselineFolder(settings.baseline_dir, site.fingerprints[place[0]].id).read_calibration(
+            place[1]
+        )
+        for place in dict.fromkeys(ask.place for ask in plan.asks)
+    }
+
+
+def _quoting(
+    plan: Plan, verdicts: Mapping[str, Verdict], noise: Mapping[Place, CalibrationFile | None]
+) -> dict[str, Verdict]:
+    """Verdicts that rest on statistics, each with what this machine's calibration says of its metric."""
+    quoted = dict(verdicts)
+    for ask in plan.asks:
+        known, verdict = noise[ask.place], verdicts.get(ask.name)
+        if known is None or verdict is None or verdict.comparison is None:
+            continue
+        said = known.quote(ask.name)
+        quoted[ask.name] = replace(verdict, sentence=f"{verdict.sentence}; {said}") if said else verdict
+    return quoted
 
 
 def _record(

@@ -16,6 +16,7 @@ import orjson
 from filelock import FileLock, Timeout
 
 from sglperf.core.baseline import Baseline, dump_baseline, parse_baseline
+from sglperf.core.calibration_file import CalibrationFile, dump_calibration, parse_calibration
 from sglperf.errors import BaselineError, StoreError
 
 
@@ -105,6 +106,10 @@ class BaselineFolder:
         """Where an area's baseline lives."""
         return self.path / f"{area}.json"
 
+    def calibration(self, area: str) -> Path:
+        """Where what is known of an area's noise lives."""
+        return self.path / f"{area}.calibration.json"
+
     def read(self, area: str) -> Baseline | None:
         """The area's baseline, or None where none was ever recorded.
 
@@ -121,6 +126,26 @@ class BaselineFolder:
                 f"{file}: cannot be read ({error}): restore it from git, or give another --baseline-dir"
             ) from error
         return parse_baseline(text, str(file), self._fingerprint_id)
+
+    def read_calibration(self, area: str) -> CalibrationFile | None:
+        """What is known of the area's noise on this machine, or None.
+
+        Raises:
+            BaselineError: there is a file and it cannot be used.
+        """
+        file = self.calibration(area)
+        if not file.exists():
+            return None
+        try:
+            return parse_calibration(file.read_text(encoding="utf-8"), str(file))
+        except (OSError, UnicodeDecodeError) as error:
+            raise BaselineError(
+                f"{file}: cannot be read ({error}): restore it from git, or delete it"
+            ) from error
+
+    def write_calibration(self, calibration: CalibrationFile) -> Path:
+        """Replace the area's calibration."""
+        return write_atomically(self.calibration(calibration.area), dump_calibration(calibration).encode())
 
     def update(self, area: str, change: Callable[[Baseline | None], Baseline]) -> Path:
         """Read, change and write the area's file while no other run does: neither loses the other's record."""

@@ -49,7 +49,7 @@ def summary(outcome: Outcome, settings: Settings, *, width: int, colour: bool) -
         console.print(_table(outcome, asks))
     for line in _lines(outcome, settings):
         console.print(Text(_wrapped(line, width)))
-    return buffer.getvalue().rstrip("\n")
+    return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip().split("\n"))
 
 
 def _wrapped(text: str, width: int) -> str:
