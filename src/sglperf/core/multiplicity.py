@@ -12,6 +12,7 @@ among the alpha most extreme of these labellings too (Fisher 1935; Westfall & Yo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +24,9 @@ from sglperf.core.launches import FloatArray
 ROTATIONS = 1999
 ROTATIONS_OF_LARGE = 499
 LARGE_FAMILY = 500
+FINEST = (
+    5  # rotations per 1/alpha, so that a p of a fifth of alpha exists: a single launch is held against that
+)
 SEED = 20250711  # one fixed set of rotations: the same samples always get the same verdict
 TIE = 1e-9
 
@@ -68,7 +72,7 @@ def family_p(blocks: Sequence[Block], planned: int, alpha: float) -> FamilyP:
     extreme labelling there is.
     """
     metrics = sum(len(block.coordinates) for block in blocks)
-    count = ROTATIONS if metrics <= LARGE_FAMILY else ROTATIONS_OF_LARGE
+    count = max(ROTATIONS if metrics <= LARGE_FAMILY else ROTATIONS_OF_LARGE, math.ceil(FINEST / alpha))
     observed = np.concatenate([_statistic(block, block.coordinates[:, :1])[:, 0] for block in blocks])
     rotated = np.concatenate([_rotated(block, count, index) for index, block in enumerate(blocks)])
     rival = float(np.quantile(rotated.max(axis=0), 1 - alpha))

@@ -36,7 +36,7 @@ class Comparison:
         spread: relative standard deviation from launch to launch (0.02 is 2 %).
         paired: compared pair by pair; False also for interleaved launches whose pairs did not matter.
         lower_is_better: direction of the metric.
-        alpha: one minus the interval's confidence.
+        alpha: one minus the interval's confidence; 0 for an exact metric.
         p_family: adjusted for the family it was judged in, one-sided in the direction of the change.
     """
 
@@ -55,6 +55,11 @@ class Comparison:
     lower_is_better: bool
     alpha: float
     p_family: float | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether it compares values without noise."""
+        return self.alpha == 0
 
     @property
     def worse(self) -> bool:

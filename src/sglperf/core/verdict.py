@@ -17,7 +17,7 @@ from enum import StrEnum
 import numpy as np
 from scipy import special
 
-from sglperf.core.design import Design
+from sglperf.core.design import Design, launches_missing
 from sglperf.core.launches import FloatArray, Launches, problem
 from sglperf.core.metric import Better, Kind, Metric
 from sglperf.core.moderation import (
@@ -60,15 +60,23 @@ class Policy:
 
     Attributes:
         alpha: chance that a whole family of one and the same build shows any ``regressed``; the
-            same again for any ``improved``. Intervals have confidence ``1 - alpha``.
+            same again for any ``improved``.
         min_effect: smallest relative change that matters, where a metric names none of its own.
         family_size: planned number of timing cases. A family that arrives with fewer, because a
             server died, is judged as strictly as the planned one. None: those that are there.
+        share: of alpha, that this judgement may spend; below 1 where the run is judged more than once
+            (see `sglperf.core.sequential`).
     """
 
     alpha: float = 0.05
     min_effect: float = 0.03
     family_size: int | None = None
+    share: float = 1.0
+
+    @property
+    def level(self) -> float:
+        """What this judgement may spend: intervals have confidence ``1 - level``."""
+        return self.alpha * self.share
 
 
 @dataclass(frozen=True)
@@ -237,27 +245,14 @@ class _Group:
     @property
     def allowed(self) -> bool:
         """Whether the method may alarm at all with this few launches."""
-        return not _launches_missing(self.design)
-
-
-def _launches_missing(design: Design) -> str:
-    """What is missing before a verdict is possible; empty if nothing is.
-
-    Three degrees of freedom, or two where pairs take out what both sides share: below that a t
-    quantile is so large that an alarm says more about the few launches than about the build.
-    """
-    if design.paired:
-        return "" if design.pairs >= 3 else f"{3 - design.pairs} more launch pair(s)"
-    if design.n_base < 2:
-        return "a baseline of 2 or more launches"
-    return "" if design.df >= 3 else f"{3 - design.df} more launch(es)"
+        return not launches_missing(self.design)
 
 
 def _judge_timings(cases: Mapping[str, Case], policy: Policy) -> dict[str, Verdict]:
     groups = _share_variance([_unpaired_if_alike(group) for group in _grouped(cases)])
     tested = [group for group in groups if group.allowed]
     planned = max(policy.family_size or 0, len(cases))
-    family = family_p([_block(group) for group in tested], planned, policy.alpha) if tested else None
+    family = family_p([_block(group) for group in tested], planned, policy.level) if tested else None
     verdicts: dict[str, Verdict] = {}
     start = 0
     for group in groups:
@@ -342,9 +337,9 @@ def _judge_group(
     figures = comparisons(
         group.panel,
         group.moderated,
-        _critical(group, family, policy.alpha),
+        _critical(group, family, policy.level),
         [_min_effect(case, policy) for case in group.cases],
-        policy.alpha,
+        policy.level,
     )
     if family is not None and mine is not None:
         pairs = zip(figures, family.worse[mine], family.better[mine], strict=True)
@@ -381,7 +376,7 @@ def _judge(case: Case, figures: Comparison, design: Design, policy: Policy) -> V
             f"{_interval(figures)} lies within ± {_percent(effect)}",
             figures,
         )
-    missing = _launches_missing(design)
+    missing = launches_missing(design)
     if missing or (design.n_head == 1 and not design.paired):
         wanted = missing or "more launches of head"
         return Verdict(
@@ -396,7 +391,7 @@ def _significant(figures: Comparison, policy: Policy) -> bool:
         return False
     excludes_equality = figures.low > 1 or figures.high < 1
     single = figures.n_head == 1 and not figures.paired
-    return excludes_equality and figures.p_family <= policy.alpha * (SINGLE_LAUNCH_SHARE if single else 1)
+    return excludes_equality and figures.p_family <= policy.level * (SINGLE_LAUNCH_SHARE if single else 1)
 
 
 def _inside(figures: Comparison, effect: float) -> bool:
