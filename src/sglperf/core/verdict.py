@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 from scipy import special
@@ -35,9 +36,9 @@ __all__ = ["Case", "Policy", "Status", "Verdict", "judge_family"]
 
 # A single launch may itself be the odd one, and relabelling cannot tell: it must be five times as unlikely.
 SINGLE_LAUNCH_SHARE = 0.2
-# Pairs do not matter while the variance side by side is within these bounds of that within pairs (geometric
-# mean over metrics): above, something moved whole pairs; below, the few differences came out small by chance.
-PAIRS_ALIKE = (0.8, 1.5)
+# Launches are compared side by side, with twice the degrees of freedom, unless the variance of whole pairs exceeds
+# that within pairs by more than one metric alone would show by chance this often. A metric of many is steadier.
+PAIRS_BY_CHANCE = 0.15
 SAME_VALUE = 1e-12  # relative; two sums of the same integers may differ in the last bit
 FEWEST_TO_SHARE = 3  # metrics of one design from which a prior of their own is fitted
 
@@ -284,10 +285,14 @@ def _unpaired_if_alike(group: _Group) -> _Group:
     if not group.design.paired or len(group.names) < FEWEST_TO_SHARE or group.design.pairs < 2:
         return group
     side_by_side = group.panel.unpaired()
-    ratios = np.log(side_by_side.variances / group.panel.variances)
-    low, high = PAIRS_ALIKE
-    alike = low < math.exp(float(ratios.mean())) < high
-    return replace(group, panel=side_by_side) if alike else group
+    excess = float(np.log(side_by_side.variances / group.panel.variances).mean())
+    return replace(group, panel=side_by_side) if excess < _by_chance(group.panel.df) else group
+
+
+@lru_cache(maxsize=64)
+def _by_chance(df: int) -> float:
+    """Log of a variance side by side over that within pairs, which is (1 + F) / 2 where pairs do not matter."""
+    return math.log((1 + float(special.fdtri(df, df, 1 - PAIRS_BY_CHANCE))) / 2)
 
 
 def _share_variance(groups: Sequence[_Group]) -> list[_Group]:
