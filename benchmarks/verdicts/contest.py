@@ -16,7 +16,7 @@ from sglperf.core.verdict import judge_family
 
 RATE = 0.025  # of false "slower" on one metric
 EFFECTS = (0.03, 0.05)
-NULLS = 4  # metrics of each same-build family on which settings are calibrated
+NULLS = 2  # metrics of each same-build family on which settings are calibrated
 FIELD: dict[str, tuple[Scenario, str]] = {
     "iid, rounds 5 %": (NOISE["iid: rounds 5 %, no launch effect"], "within 2 points of the best"),
     "launch spread 2 %": (Scenario(), "the best"),

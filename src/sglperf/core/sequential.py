@@ -18,8 +18,6 @@ from sglperf.core.verdict import Policy, Status, Verdict
 
 __all__ = ["Looks", "combine", "open_cases"]
 
-EFFORT = 1.0  # exponent of the spent share in the launches made: every look beyond the first spends alike
-
 
 @dataclass(frozen=True)
 class Looks:
@@ -40,14 +38,23 @@ class Looks:
             raise ValueError(f"looks from {self.fewest} to {self.most}: need 1 ≤ fewest ≤ most")
 
     @classmethod
-    def planned(cls, fewest: int, most: int, bases: Iterable[int | None]) -> Looks:
+    def planned(
+        cls, fewest: int, most: int, bases: Iterable[int | None], policy: Policy | None = None
+    ) -> Looks:
         """Looks for servers with these baselines: None for a base measured in pairs with head, else its launches.
 
-        A look at which no server's design may alarm would waste its share: the first is at the smallest
-        count that one of them allows, if that is within ``most``.
+        A look at which no server may alarm, or where too few relabellings exist to contradict an alarm at
+        the level that the look may spend, would waste its share: the first is at the smallest count that
+        is enough for one of the servers, if there is one within ``most``.
         """
-        needed = [smallest for base in bases if (smallest := _smallest(base, most)) is not None]
-        return cls(max(fewest, min(needed, default=fewest)), most)
+        alpha = (policy or Policy()).alpha
+        designs = [
+            Design(count if base is None else base, count, paired=base is None)
+            for base in set(bases)
+            for count in range(fewest, most + 1)
+        ]
+        enough = [design.n_head for design in designs if _enough(design, alpha * design.n_head / most)]
+        return cls(min(enough, default=fewest), most)
 
     @property
     def counts(self) -> range:
@@ -57,24 +64,24 @@ class Looks:
     def share(self, count: int) -> float:
         """Share of the error rates that the look at ``count`` launches may spend; all looks add up to 1.
 
+        What is spent grows in proportion to the launches made, so every look after the first spends alike.
+
         Raises:
             ValueError: there is no look at ``count``.
         """
         if count not in self.counts:
             raise ValueError(f"no look at {count} launches: they are at {self.fewest} to {self.most}")
-        before = (count - 1) ** EFFORT if count > self.fewest else 0.0
-        return float((count**EFFORT - before) / self.most**EFFORT)
+        return (count if count == self.fewest else 1) / self.most
 
     def policy(self, policy: Policy, count: int) -> Policy:
         """``policy`` for the look at ``count`` launches; a fixed design's only look keeps it as it is."""
         return replace(policy, share=self.share(count))
 
 
-def _smallest(base: int | None, most: int) -> int | None:
-    """Fewest launches of head at which this design may alarm, or None if not within ``most``."""
-    counts = range(1, most + 1)
-    designs = (Design(count if base is None else base, count, paired=base is None) for count in counts)
-    return next((design.n_head for design in designs if not launches_missing(design)), None)
+def _enough(design: Design, level: float) -> bool:
+    """Whether an alarm is possible, and the most extreme labelling side by side is as rare as ``level``."""
+    side_by_side = replace(design, paired=False)
+    return not launches_missing(design) and side_by_side.labellings * level * (1 + 1e-9) >= 1
 
 
 def combine(earlier: Mapping[str, Verdict], latest: Mapping[str, Verdict]) -> dict[str, Verdict]:

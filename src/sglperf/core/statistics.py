@@ -108,9 +108,9 @@ def panel(
     """Sum up the launches of (base, head) ``sides`` that have equal numbers of launches, already validated."""
     base, head = sides[0]
     design = Design(len(base), len(head), paired)
-    surplus = slice(design.pairs if paired else None)
-    left = log_centres([rounds for side, _ in sides for rounds in side]).reshape(len(sides), -1)[:, surplus]
-    right = log_centres([rounds for _, side in sides for rounds in side]).reshape(len(sides), -1)[:, surplus]
+    complete = slice(design.pairs if paired else None)
+    centres = log_centres([[*base[complete], *head[complete]] for base, head in sides])
+    left, right = np.split(centres, [len(base[complete])], axis=1)
     used = Design(left.shape[1], right.shape[1], paired)
     return Panel(used, left, right, used.coordinates(left, right), tuple(lower_is_better))
 
