@@ -157,7 +157,7 @@ def _noise(rounds: Launches, verdicts: list[Verdict]) -> Noise:
     alarms = sum(verdict.status in (Status.REGRESSED, Status.IMPROVED) for verdict in verdicts)
     figures = [verdict.comparison for verdict in verdicts if verdict.comparison is not None]
     return Noise(
-        launch_spread=float(np.std(log_centres(rounds), ddof=1)),
+        launch_spread=float(np.std(log_centres([rounds])[0], ddof=1)),
         round_spread=_within(rounds),
         false_alarms=alarms / len(verdicts),
         detectable_effect=float(np.median([one.detectable_effect for one in figures])),

@@ -58,6 +58,19 @@ class Design:
         return _relabelled(self)
 
 
+def launches_missing(design: Design) -> str:
+    """What is missing before a verdict is possible; empty if nothing is.
+
+    Three degrees of freedom, or two where pairs take out what both sides share: below that a t
+    quantile is so large that an alarm says more about the few launches than about the build.
+    """
+    if design.paired:
+        return "" if design.pairs >= 3 else f"{3 - design.pairs} more launch pair(s)"
+    if design.n_base < 2:
+        return "a baseline of 2 or more launches"
+    return "" if design.df >= 3 else f"{3 - design.df} more launch(es)"
+
+
 @lru_cache(maxsize=256)
 def _basis(design: Design) -> FloatArray:
     """Orthonormal columns: the effect's contrast first, then what is left when means are taken out."""

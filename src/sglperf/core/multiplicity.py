@@ -12,6 +12,7 @@ among the alpha most extreme of these labellings too (Fisher 1935; Westfall & Yo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +24,9 @@ from sglperf.core.launches import FloatArray
 ROTATIONS = 1999
 ROTATIONS_OF_LARGE = 499
 LARGE_FAMILY = 500
+FINEST = (
+    5  # rotations per 1/alpha, so that a p of a fifth of alpha exists: a single launch is held against that
+)
 SEED = 20250711  # one fixed set of rotations: the same samples always get the same verdict
 TIE = 1e-9
 
@@ -68,12 +72,15 @@ def family_p(blocks: Sequence[Block], planned: int, alpha: float) -> FamilyP:
     extreme labelling there is.
     """
     metrics = sum(len(block.coordinates) for block in blocks)
-    count = ROTATIONS if metrics <= LARGE_FAMILY else ROTATIONS_OF_LARGE
+    count = max(ROTATIONS if metrics <= LARGE_FAMILY else ROTATIONS_OF_LARGE, math.ceil(FINEST / alpha))
     observed = np.concatenate([_statistic(block, block.coordinates[:, :1])[:, 0] for block in blocks])
     rotated = np.concatenate([_rotated(block, count, index) for index, block in enumerate(blocks)])
     rival = float(np.quantile(rotated.max(axis=0), 1 - alpha))
+    relabelled = [_relabelled(block) for block in blocks]
     worse, better = (
-        np.maximum(_rotation_p(sign * observed, sign * rotated, planned), _objections(blocks, sign, alpha))
+        np.maximum(
+            _rotation_p(sign * observed, sign * rotated, planned), _objections(relabelled, sign, alpha)
+        )
         for sign in (1, -1)
     )
     return FamilyP(worse, better, rival)
@@ -83,16 +90,22 @@ def _statistic(block: Block, effect: FloatArray) -> FloatArray:
     """Moderated t of ``effect`` (metrics, k) on the z scale, so that designs of unlike df compete fairly."""
     length = np.einsum("md,md->m", block.coordinates, block.coordinates)[:, None]
     squares = effect**2
-    own = np.maximum(length - squares, 0.0) / max(block.coordinates.shape[1] - 1, 1)
-    share = block.prior_share[:, None]
+    own_share = (1 - block.prior_share[:, None]) / max(block.coordinates.shape[1] - 1, 1)
+    variance = np.maximum(length - squares, 0.0)
+    variance *= own_share
     # A metric without any spread has nothing to divide by; the tiny addend keeps its order and its sign.
-    squares /= share * block.prior_variance + (1 - share) * own + 1e-12 * length + 1e-300
+    variance += block.prior_share[:, None] * block.prior_variance + 1e-12 * length + 1e-300
+    squares /= variance
     return np.copysign(_normal_from_t2(squares, block.df[:, None]), effect)
 
 
 def _normal_from_t2(squares: FloatArray, df: FloatArray) -> FloatArray:
-    """Wallace's normal deviate of a t value (1959, Ann. Math. Stat. 30:1124), from t²."""
-    return np.asarray((8 * df + 1) / (8 * df + 3) * np.sqrt(df * np.log1p(squares / df)), dtype=np.float64)
+    """Wallace's normal deviate of a t value (1959, Ann. Math. Stat. 30:1124), from t², in its place."""
+    squares /= df
+    np.log1p(squares, out=squares)
+    np.sqrt(squares, out=squares)
+    squares *= np.sqrt(df) * (8 * df + 1) / (8 * df + 3)
+    return squares
 
 
 # Rotations
@@ -132,14 +145,18 @@ def _ghosts(rotated: FloatArray, absent: int) -> FloatArray:
 # Relabelling
 
 
-def _objections(blocks: Sequence[Block], sign: int, alpha: float) -> FloatArray:
+def _relabelled(block: Block) -> FloatArray:
+    """Statistics under every labelling, (metrics, labellings), the real one first."""
+    return _statistic(block, block.coordinates[:, : len(block.relabelled)] @ block.relabelled)
+
+
+def _objections(relabelled: Sequence[FloatArray], sign: int, alpha: float) -> FloatArray:
     """Share of labellings at least as extreme, where that speaks against an alarm at ``alpha``, else 0."""
-    return np.concatenate([_objection(block, sign, alpha) for block in blocks])
+    return np.concatenate([_objection(sign * statistics, alpha) for statistics in relabelled])
 
 
-def _objection(block: Block, sign: int, alpha: float) -> FloatArray:
-    axes, labellings = block.relabelled.shape
-    relabelled = sign * _statistic(block, block.coordinates[:, :axes] @ block.relabelled)
+def _objection(relabelled: FloatArray, alpha: float) -> FloatArray:
+    labellings = relabelled.shape[1]
     reached, _ = _step_down(relabelled[:, 0], relabelled, np.full(labellings, -np.inf))
     p = reached / labellings
     return np.where(p <= max(alpha, 1 / labellings) + TIE, 0.0, p)

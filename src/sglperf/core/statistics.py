@@ -36,7 +36,7 @@ class Comparison:
         spread: relative standard deviation from launch to launch (0.02 is 2 %).
         paired: compared pair by pair; False also for interleaved launches whose pairs did not matter.
         lower_is_better: direction of the metric.
-        alpha: one minus the interval's confidence.
+        alpha: one minus the interval's confidence; 0 for an exact metric.
         p_family: adjusted for the family it was judged in, one-sided in the direction of the change.
     """
 
@@ -55,6 +55,11 @@ class Comparison:
     lower_is_better: bool
     alpha: float
     p_family: float | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether it compares values without noise."""
+        return self.alpha == 0
 
     @property
     def worse(self) -> bool:
@@ -103,9 +108,9 @@ def panel(
     """Sum up the launches of (base, head) ``sides`` that have equal numbers of launches, already validated."""
     base, head = sides[0]
     design = Design(len(base), len(head), paired)
-    surplus = slice(design.pairs if paired else None)
-    left = log_centres([rounds for side, _ in sides for rounds in side]).reshape(len(sides), -1)[:, surplus]
-    right = log_centres([rounds for _, side in sides for rounds in side]).reshape(len(sides), -1)[:, surplus]
+    complete = slice(design.pairs if paired else None)
+    centres = log_centres([[*base[complete], *head[complete]] for base, head in sides])
+    left, right = np.split(centres, [len(base[complete])], axis=1)
     used = Design(left.shape[1], right.shape[1], paired)
     return Panel(used, left, right, used.coordinates(left, right), tuple(lower_is_better))
 

@@ -13,11 +13,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 from scipy import special
 
-from sglperf.core.design import Design
+from sglperf.core.design import Design, launches_missing
 from sglperf.core.launches import FloatArray, Launches, problem
 from sglperf.core.metric import Better, Kind, Metric
 from sglperf.core.moderation import (
@@ -35,9 +36,9 @@ __all__ = ["Case", "Policy", "Status", "Verdict", "judge_family"]
 
 # A single launch may itself be the odd one, and relabelling cannot tell: it must be five times as unlikely.
 SINGLE_LAUNCH_SHARE = 0.2
-# Pairs do not matter while the variance side by side is within these bounds of that within pairs (geometric
-# mean over metrics): above, something moved whole pairs; below, the few differences came out small by chance.
-PAIRS_ALIKE = (0.8, 1.5)
+# Launches are compared side by side, with twice the degrees of freedom, unless the variance of whole pairs exceeds
+# that within pairs by more than one metric alone would show by chance this often. A metric of many is steadier.
+PAIRS_BY_CHANCE = 0.15
 SAME_VALUE = 1e-12  # relative; two sums of the same integers may differ in the last bit
 FEWEST_TO_SHARE = 3  # metrics of one design from which a prior of their own is fitted
 
@@ -60,15 +61,23 @@ class Policy:
 
     Attributes:
         alpha: chance that a whole family of one and the same build shows any ``regressed``; the
-            same again for any ``improved``. Intervals have confidence ``1 - alpha``.
+            same again for any ``improved``.
         min_effect: smallest relative change that matters, where a metric names none of its own.
         family_size: planned number of timing cases. A family that arrives with fewer, because a
             server died, is judged as strictly as the planned one. None: those that are there.
+        share: of alpha, that this judgement may spend; below 1 where the run is judged more than once
+            (see `sglperf.core.sequential`).
     """
 
     alpha: float = 0.05
     min_effect: float = 0.03
     family_size: int | None = None
+    share: float = 1.0
+
+    @property
+    def level(self) -> float:
+        """What this judgement may spend: intervals have confidence ``1 - level``."""
+        return self.alpha * self.share
 
 
 @dataclass(frozen=True)
@@ -237,27 +246,14 @@ class _Group:
     @property
     def allowed(self) -> bool:
         """Whether the method may alarm at all with this few launches."""
-        return not _launches_missing(self.design)
-
-
-def _launches_missing(design: Design) -> str:
-    """What is missing before a verdict is possible; empty if nothing is.
-
-    Three degrees of freedom, or two where pairs take out what both sides share: below that a t
-    quantile is so large that an alarm says more about the few launches than about the build.
-    """
-    if design.paired:
-        return "" if design.pairs >= 3 else f"{3 - design.pairs} more launch pair(s)"
-    if design.n_base < 2:
-        return "a baseline of 2 or more launches"
-    return "" if design.df >= 3 else f"{3 - design.df} more launch(es)"
+        return not launches_missing(self.design)
 
 
 def _judge_timings(cases: Mapping[str, Case], policy: Policy) -> dict[str, Verdict]:
     groups = _share_variance([_unpaired_if_alike(group) for group in _grouped(cases)])
     tested = [group for group in groups if group.allowed]
     planned = max(policy.family_size or 0, len(cases))
-    family = family_p([_block(group) for group in tested], planned, policy.alpha) if tested else None
+    family = family_p([_block(group) for group in tested], planned, policy.level) if tested else None
     verdicts: dict[str, Verdict] = {}
     start = 0
     for group in groups:
@@ -289,10 +285,14 @@ def _unpaired_if_alike(group: _Group) -> _Group:
     if not group.design.paired or len(group.names) < FEWEST_TO_SHARE or group.design.pairs < 2:
         return group
     side_by_side = group.panel.unpaired()
-    ratios = np.log(side_by_side.variances / group.panel.variances)
-    low, high = PAIRS_ALIKE
-    alike = low < math.exp(float(ratios.mean())) < high
-    return replace(group, panel=side_by_side) if alike else group
+    excess = float(np.log(side_by_side.variances / group.panel.variances).mean())
+    return replace(group, panel=side_by_side) if excess < _by_chance(group.panel.df) else group
+
+
+@lru_cache(maxsize=64)
+def _by_chance(df: int) -> float:
+    """Log of a variance side by side over that within pairs, which is (1 + F) / 2 where pairs do not matter."""
+    return math.log((1 + float(special.fdtri(df, df, 1 - PAIRS_BY_CHANCE))) / 2)
 
 
 def _share_variance(groups: Sequence[_Group]) -> list[_Group]:
@@ -342,9 +342,9 @@ def _judge_group(
     figures = comparisons(
         group.panel,
         group.moderated,
-        _critical(group, family, policy.alpha),
+        _critical(group, family, policy.level),
         [_min_effect(case, policy) for case in group.cases],
-        policy.alpha,
+        policy.level,
     )
     if family is not None and mine is not None:
         pairs = zip(figures, family.worse[mine], family.better[mine], strict=True)
@@ -381,7 +381,7 @@ def _judge(case: Case, figures: Comparison, design: Design, policy: Policy) -> V
             f"{_interval(figures)} lies within ± {_percent(effect)}",
             figures,
         )
-    missing = _launches_missing(design)
+    missing = launches_missing(design)
     if missing or (design.n_head == 1 and not design.paired):
         wanted = missing or "more launches of head"
         return Verdict(
@@ -396,7 +396,7 @@ def _significant(figures: Comparison, policy: Policy) -> bool:
         return False
     excludes_equality = figures.low > 1 or figures.high < 1
     single = figures.n_head == 1 and not figures.paired
-    return excludes_equality and figures.p_family <= policy.alpha * (SINGLE_LAUNCH_SHARE if single else 1)
+    return excludes_equality and figures.p_family <= policy.level * (SINGLE_LAUNCH_SHARE if single else 1)
 
 
 def _inside(figures: Comparison, effect: float) -> bool:

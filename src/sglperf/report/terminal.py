@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ _STYLES = {
 }
 _TO_EXPLAIN = (Status.INVALID, Status.REGRESSED, Status.INCOMPARABLE, Status.IMPROVED)
 _MOST_DIFFERENCES = 8
+# Blanks that a table ends its lines with, before the codes that end a colour.
+_PADDING = re.compile(r" +((?:\x1b\[[0-9;]*m)*) *$", re.MULTILINE)
 # Fixed widths, so that the tables of all points stand under one another. With the metric, the verdict and a
 # blank between any two they come to 99. Whatever is shown in them fits: a number cut short is another number.
 _COLUMNS = {"base": 14, "head": 14, "ratio": 5, "interval": 13, "could see": 9}
@@ -49,7 +52,7 @@ def summary(outcome: Outcome, settings: Settings, *, width: int, colour: bool) -
         console.print(_table(outcome, asks))
     for line in _lines(outcome, settings):
         console.print(Text(_wrapped(line, width)))
-    return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip().split("\n"))
+    return _PADDING.sub(r"\1", buffer.getvalue()).rstrip("\n")
 
 
 def _wrapped(text: str, width: int) -> str:
