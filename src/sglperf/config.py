@@ -51,7 +51,7 @@ class Settings(BaseModel):
     server_arguments: tuple[str, ...] = ()
     server_environment: dict[str, str] = {}
 
-    launches: Positive
+    launches: int | tuple[int, int]
     rounds: Positive
     warmup_rounds: Positive = 1
     round_retries: Annotated[int, Field(ge=0)] = 2
@@ -81,6 +81,21 @@ class Settings(BaseModel):
             if not one or len(set(one)) != len(one) or min(one) < 0:
                 raise ValueError(f"a TP set names each GPU once, by its index from 0; got {list(one)}")
         return sets
+
+    @field_validator("launches", mode="before")
+    @classmethod
+    def _number_or_range(cls, given: object) -> object:
+        return parse_launches(given)
+
+    @property
+    def fewest_launches(self) -> int:
+        """Server starts of each configuration, whatever the first ones show."""
+        return self.launches if isinstance(self.launches, int) else self.launches[0]
+
+    @property
+    def most_launches(self) -> int:
+        """Server starts of each configuration, however open its verdicts are."""
+        return self.launches if isinstance(self.launches, int) else self.launches[1]
 
     def origin(self, name: str) -> str:
         """Where the entry's value came from, in words a person can act on."""
@@ -244,6 +259,28 @@ def server_configs(settings: Settings, model: Model) -> tuple[ServerConfig, ...]
         for page_size in settings.page_sizes
         for tp_set in settings.tp_sets
     )
+
+
+def parse_launches(given: object) -> int | tuple[int, int]:
+    """``4`` → 4; ``"4..8"`` → (4, 8).
+
+    Raises:
+        ValueError: neither, or numbers that make no sense.
+    """
+    words: Sequence[Any] = [given]
+    if isinstance(given, str):
+        words = given.split("..")
+    elif isinstance(given, list | tuple):
+        words = given
+    try:
+        numbers = [int(word) for word in words]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) not in (1, 2) or any(isinstance(word, float | bool) for word in words):
+        raise ValueError("expected a number of server starts, or MIN..MAX")
+    if numbers[0] < 1 or numbers[0] > numbers[-1]:
+        raise ValueError("expected at least 1, and MIN no greater than MAX")
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
 def parse_list(text: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -110,6 +110,7 @@ def execute(
     folder: RunFolder,
     progress: Progress,
     measurements: Measurements,
+    still_open: Callable[[int], Collection[str]],
 ) -> None:
     """Start every server of the plan in turn and measure all its workloads.
 
@@ -118,32 +119,46 @@ def execute(
     Args:
         targets: side → SGLang build; ``head`` alone, or ``base`` and ``head``.
         measurements: filled as the run goes, so that what was measured survives an interruption.
+        still_open: told how many launches are complete, says which configs (by label) need another.
     """
     with StreamingClient() as client:
-        schedule = tuple(_schedule(plan, tuple(targets)))
-        for number, (launch, side, config) in enumerate(schedule, start=1):
-            if (side, config.label) in measurements.failures:
-                continue
-            job = _Job(
-                plan, settings, side, targets[side], config, launch, folder, progress, measurements, client
-            )
-            title = f"server {number}/{len(schedule)}: {_name(side, targets)}{config.label}"
-            try:
-                job.run(title)
-            except MeasurementError as error:
-                measurements.failures[side, config.label] = Gate(_code(error), str(error))
-                folder.append(
-                    "failure", {"side": side, "config": config.label, "launch": launch, "error": str(error)}
+        number, most = 0, plan.launches * len(plan.configs) * len(targets)
+        labels: Collection[str] = {config.label for config in plan.configs}
+        for launch in range(plan.launches):
+            for side, config in _schedule(plan, tuple(targets), launch):
+                number += 1
+                if (side, config.label) in measurements.failures or config.label not in labels:
+                    continue
+                job = _Job(
+                    plan,
+                    settings,
+                    side,
+                    targets[side],
+                    config,
+                    launch,
+                    folder,
+                    progress,
+                    measurements,
+                    client,
                 )
-                progress(f"{title}: failed, see below", done=True)
+                title = f"server {number}/{most}: {_name(side, targets)}{config.label}"
+                try:
+                    job.run(title)
+                except MeasurementError as error:
+                    measurements.failures[side, config.label] = Gate(_code(error), str(error))
+                    folder.append(
+                        "failure",
+                        {"side": side, "config": config.label, "launch": launch, "error": str(error)},
+                    )
+                    progress(f"{title}: failed, see below", done=True)
+            labels = still_open(launch + 1)
 
 
-def _schedule(plan: Plan, sides: Sequence[str]) -> Iterator[tuple[int, str, ServerConfig]]:
-    """Launches in order: base-head, head-base, base-head, … so that neither side is always the later one."""
-    for launch in range(plan.launches):
-        for config in plan.configs:
-            for side in sides if launch % 2 == 0 else reversed(sides):
-                yield launch, side, config
+def _schedule(plan: Plan, sides: Sequence[str], launch: int) -> Iterator[tuple[str, ServerConfig]]:
+    """Servers in order: base-head, at the next launch head-base, so that neither side is always the later one."""
+    for config in plan.configs:
+        for side in sides if launch % 2 == 0 else reversed(sides):
+            yield side, config
 
 
 def _name(side: str, targets: Mapping[str, Target]) -> str:

@@ -33,7 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--page-size", metavar="N,M", help="KV page sizes instead of the profile's")
     add("--tp-gpus", metavar="0;0,1", help="TP sets instead of the profile's, separated by ';'")
     add("--model", metavar="NAME", help="a shape from config/models, a checkpoint directory, or a hub name")
-    add("--launches", metavar="N", help="server starts per configuration")
+    add(
+        "--launches",
+        metavar="N",
+        help="server starts per configuration; MIN..MAX adds them while a verdict is open",
+    )
     add("--rounds", metavar="N", help="rounds per launch")
     add("--baseline", metavar="MODE", help="compare (default), record or off")
     add("--baseline-dir", metavar="DIR", help="where baselines are (default: baselines/)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from sglperf.config import Settings
@@ -11,11 +11,19 @@ from sglperf.core.baseline import Baseline
 from sglperf.core.calibration_file import CalibrationFile
 from sglperf.core.catalogue import METRICS
 from sglperf.core.fingerprint import Fingerprint
-from sglperf.core.judgement import Question, judge
+from sglperf.core.judgement import Evidence, Question, judge
 from sglperf.core.machine import Machine
+from sglperf.core.metric import Kind
+from sglperf.core.sequential import Looks, combine, open_cases
 from sglperf.core.verdict import Policy, Status, Verdict
 from sglperf.errors import MeasurementError, UsageError
-from sglperf.evidence import Measured, context_differences_by_config, questions, to_baseline
+from sglperf.evidence import (
+    Measured,
+    context_differences_by_config,
+    questions,
+    stored_evidence,
+    to_baseline,
+)
 from sglperf.measure import Measurements, Progress, execute
 from sglperf.plan import Place, Plan
 from sglperf.report.document import run_document
@@ -45,6 +53,7 @@ class Outcome:
         questions, verdicts: by case name, in plan order.
         differences: config label → how head's context differs from its base's, as ``name before → after``.
         recorded: baseline files written.
+        looks: launch counts at which the run was to be judged.
         run: the run's folder name.
         seconds: where the wall time went.
         notes: what a person should be told besides.
@@ -56,6 +65,7 @@ class Outcome:
     verdicts: Mapping[str, Verdict]
     differences: Mapping[str, tuple[str, ...]]
     recorded: tuple[str, ...]
+    looks: Looks
     run: str
     folder: str
     seconds: Mapping[str, float]
@@ -86,22 +96,23 @@ def run(
     folder.append("run", {"settings": settings, "targets": targets, "fingerprints": site.fingerprints})
     measurements = Measurements()
     measured = Measured(plan, measurements, {side: target.packages for side, target in targets.items()})
+    judging = Judging(measured, stored, paired, policy(plan, settings))
     try:
-        execute(plan, settings, targets, folder, progress, measurements)
+        execute(plan, settings, targets, folder, progress, measurements, judging.still_open)
     except BaseException as error:
         folder.append("interrupted", {"by": type(error).__name__, "seconds": measurements.seconds})
         raise
     _require_something(measurements)
     progress("judging")
-    asked = questions(measured, stored, paired=paired)
-    verdicts = _quoting(plan, judge(asked, policy(plan, settings)), noise)
+    verdicts = _quoting(plan, judging.verdicts(), noise)
     outcome = Outcome(
         plan=plan,
         measured=measured,
-        questions=asked,
+        questions=judging.questions(),
         verdicts=verdicts,
         differences=context_differences_by_config(measured, stored, paired=paired),
         recorded=() if paired else _record(measured, verdicts, settings, site, folder.name),
+        looks=judging.looks,
         run=folder.name,
         folder=str(folder.path),
         seconds={**measurements.seconds, "total": time.monotonic() - begin},
@@ -110,6 +121,48 @@ def run(
     folder.append("end", {"verdicts": {name: verdict.status for name, verdict in verdicts.items()}})
     folder.write_json("run.json", run_document(outcome, settings, targets, site))
     return outcome
+
+
+class Judging:
+    """The run's verdicts, look by look: launches are added only where one is open (`sglperf.core.sequential`)."""
+
+    def __init__(
+        self, measured: Measured, stored: Mapping[Place, Baseline | None], paired: bool, policy: Policy
+    ) -> None:
+        self._measured, self._stored, self._paired, self._policy = measured, stored, paired, policy
+        self._verdicts: dict[str, Verdict] = {}
+        plan = measured.plan
+        bases = [None] if paired else [len(base.launches) for base in self._bases(plan)]
+        self.looks = Looks.planned(plan.fewest_launches, plan.launches, bases, policy)
+
+    def _bases(self, plan: Plan) -> Iterator[Evidence]:
+        for ask in plan.asks:
+            base = stored_evidence(self._stored.get(ask.place), ask)
+            if base is not None and METRICS[ask.metric].kind is Kind.TIMING:
+                yield base
+
+    def questions(self) -> dict[str, Question]:
+        """What is asked, with all that has been measured so far."""
+        return questions(self._measured, self._stored, paired=self._paired)
+
+    def still_open(self, count: int) -> frozenset[str]:
+        """Labels of the server configs that need another launch, once each that runs has made ``count``."""
+        plan = self._measured.plan
+        if count not in self.looks.counts:
+            return frozenset(config.label for config in plan.configs)
+        self._look(count)
+        undecided = open_cases(self._verdicts)
+        return frozenset(ask.config.label for ask in plan.asks if ask.name in undecided)
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """What was decided; a run whose servers all failed before the first look is looked at once."""
+        if not self._verdicts:
+            self._look(self.looks.fewest)
+        return self._verdicts
+
+    def _look(self, count: int) -> None:
+        latest = judge(self.questions(), self.looks.policy(self._policy, count))
+        self._verdicts = combine(self._verdicts, latest)
 
 
 def _check_backends(plan: Plan, targets: Mapping[str, Target]) -> None:

@@ -63,11 +63,14 @@ class Plan:
 
     Attributes:
         asks: every case, in the order of the tests.
-        launches, rounds, warmup_rounds: per server config, workload and launch.
+        launches: of each server config, at most.
+        fewest_launches: of each server config, before a decided one may stop.
+        rounds, warmup_rounds: per workload and launch.
     """
 
     asks: tuple[Ask, ...]
     launches: int
+    fewest_launches: int
     rounds: int
     warmup_rounds: int
     seed: int
@@ -127,7 +130,15 @@ def check_ask(ask: Ask) -> None:
         )
 
 
-def make_plan(asks: Iterable[Ask], *, launches: int, rounds: int, warmup_rounds: int, seed: int) -> Plan:
+def make_plan(
+    asks: Iterable[Ask],
+    *,
+    launches: int,
+    rounds: int,
+    warmup_rounds: int,
+    seed: int,
+    fewest_launches: int | None = None,
+) -> Plan:
     """The plan for these asks; the same case asked for by two tests is measured and judged once."""
     unique = {ask.name: ask for ask in asks}
-    return Plan(tuple(unique.values()), launches, rounds, warmup_rounds, seed)
+    return Plan(tuple(unique.values()), launches, fewest_launches or launches, rounds, warmup_rounds, seed)

@@ -231,7 +231,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         settings = suite.settings
         suite.plan = make_plan(
             asks,
-            launches=settings.launches,
+            launches=settings.most_launches,
+            fewest_launches=settings.fewest_launches,
             rounds=settings.rounds,
             warmup_rounds=settings.warmup_rounds,
             seed=settings.seed,

@@ -353,6 +353,19 @@ def test_starts_are_shared(recorded: Suite, target: str) -> None:
     assert len(ended.run["launches"]) == 4
 
 
+def test_launches_are_added_only_where_a_verdict_is_open(suite: Suite, target: str) -> None:
+    """A change that shows at the first look ends the run there; counts need no more launches than the fewest."""
+    one = ("-m", "decode", "-k", "decode_throughput and streams1", target)
+    assert suite.run(*one, "--launches=4").code == 0
+    slow = suite.run(*one, "--launches=2..5", DOUBLE_FAULT="slow")
+    assert slow.code == 1, slow.output
+    assert slow.run["looks"] == {"fewest": 3, "most": 5}
+    assert len(slow.run["launches"]) == 3
+    assert "3 server starts (1 configurations × 3 to 5 launches)" in slow.output
+    exact = suite.run("-m", "decode and exact", target, "--launches=1..3", "--baseline=off")
+    assert len(exact.run["launches"]) == 1
+
+
 def test_family_is_the_planned_one(recorded: Suite, target: str) -> None:
     """The family is the selected timing cases, and is not smaller where one could not be measured."""
     ended = recorded.run("-m", "decode", target, "-x", DOUBLE_FAULT="dies-mid-round")

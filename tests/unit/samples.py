@@ -20,6 +20,7 @@ from sglperf.core.equivalence import Work
 from sglperf.core.fingerprint import Fingerprint
 from sglperf.core.judgement import Evidence, Question
 from sglperf.core.observation import ClientHealth, RequestObservation, RoundObservation
+from sglperf.core.sequential import Looks
 from sglperf.core.server_config import Model, ServerConfig
 from sglperf.core.statistics import Comparison, compare
 from sglperf.core.verdict import Verdict
@@ -184,6 +185,7 @@ def outcome(
     known: dict[str, Any] = {
         "differences": {},
         "recorded": (),
+        "looks": Looks(launches, launches),
         "run": "20260102-030405-6",
         "folder": "results/20260102-030405-6",
         "seconds": {"total": 100.4, "start": 60.0, "load": 30.0, "warm-up": 5.0},

@@ -153,8 +153,19 @@ def test_a_profile_from_the_environment_remembers_its_variable(folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"launches": "many"}, "--launches: launches is 'many': Input should be a valid integer"),
-        ({"launches": "0"}, "--launches: launches is '0': Input should be greater than or equal to 1"),
+        (
+            {"launches": "many"},
+            "--launches: launches is 'many': expected a number of server starts, or MIN..MAX",
+        ),
+        (
+            {"launches": "3..4..5"},
+            "--launches: launches is '3..4..5': expected a number of server starts, or MIN..MAX",
+        ),
+        ({"launches": "0"}, "--launches: launches is '0': expected at least 1"),
+        (
+            {"launches": "5..4"},
+            "--launches: launches is '5..4': expected at least 1, and MIN no greater than MAX",
+        ),
         (
             {"page_sizes": ("16", "x")},
             r"--page-size: page_sizes is \('16', 'x'\): Input should be a valid integer",
@@ -484,3 +495,13 @@ def test_servers_are_every_combination(folder):
         (4096, 16, 4, ("--x",))
     }
     assert {config.tp_size for config in configs} == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("given", "fewest", "most"), [("4", 4, 4), (4, 4, 4), ("3..8", 3, 8), ([3, 8], 3, 8), ("5..5", 5, 5)]
+)
+def test_launches_are_a_number_or_a_range(folder: ConfigFolder, given: object, fewest: int, most: int):
+    """A range adds launches while a verdict is open; a number is a range of one."""
+    settings = load(folder, launches=given)
+
+    assert (settings.fewest_launches, settings.most_launches) == (fewest, most)

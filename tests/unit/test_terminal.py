@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from samples import ask, compared, outcome, server
 from sglperf.config import Settings
 from sglperf.core.catalogue import METRICS
 from sglperf.core.metric import Kind
+from sglperf.core.sequential import Looks
 from sglperf.core.server_config import Model
 from sglperf.core.statistics import Comparison
 from sglperf.core.verdict import Status, Verdict
@@ -321,6 +323,14 @@ def test_what_became_of_the_baseline_is_said(mode, recorded, shown):
     lines = text(run, SETTINGS.model_copy(update={"baseline": mode})).splitlines()
 
     assert [line for line in lines if "baseline" in line] == ([shown] if shown else [])
+
+
+def test_a_range_of_launches_is_shown_with_its_first_look():
+    """Where launches are added while a verdict is open, the line says from which count to which."""
+    done = outcome((ask(), [[1.0]], [[1.0]], said(Status.UNCHANGED)))
+    ranged = replace(done, plan=replace(done.plan, launches=8, fewest_launches=3), looks=Looks(4, 8))
+
+    assert "(1 configurations × 4 to 8 launches)" in text(ranged)
 
 
 def test_starts_are_configs_times_launches():

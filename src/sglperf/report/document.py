@@ -33,6 +33,7 @@ def run_document(
         "settings": settings.model_dump(mode="json"),
         "targets": {side: asdict(target) for side, target in targets.items()},
         "family_size": outcome.plan.family_size,
+        "looks": {"fewest": outcome.looks.fewest, "most": outcome.looks.most},
         "seconds": dict(outcome.seconds),
         "launches": [asdict(launch) for launch in measurements.launches],
         "rounds": [asdict(round_) for round_ in measurements.rounds],

@@ -133,10 +133,9 @@ def _lines(outcome: Outcome, settings: Settings) -> Iterator[str]:
     for label, changed in outcome.differences.items():
         yield from _context(label, changed)
     measurements = outcome.measured.measurements
-    configs, launches = len(outcome.plan.configs), outcome.plan.launches
     seconds = outcome.seconds
     yield (
-        f"{len(measurements.launches)} server starts ({configs} configurations × {launches} launches); "
+        f"{len(measurements.launches)} server starts ({_planned_starts(outcome)}); "
         f"{seconds['total']:.0f} s: starts {seconds.get('start', 0):.0f} s, load {seconds.get('load', 0):.0f} s, "
         f"warm-up {seconds.get('warm-up', 0):.0f} s"
     )
@@ -146,6 +145,13 @@ def _lines(outcome: Outcome, settings: Settings) -> Iterator[str]:
         yield "no baseline read or recorded (--baseline off)"
     yield from outcome.notes
     yield f"kept in {outcome.folder}"
+
+
+def _planned_starts(outcome: Outcome) -> str:
+    plan = outcome.plan
+    looks = "" if plan.fewest_launches == plan.launches else f"{outcome.looks.fewest} to "
+    sides = "2 builds × " if "base" in outcome.measured.versions else ""
+    return f"{sides}{len(plan.configs)} configurations × {looks}{plan.launches} launches"
 
 
 def _explained(outcome: Outcome, status: Status) -> Iterator[str]:
