@@ -100,7 +100,7 @@ def test_same_target_again(recorded: Suite) -> None:
         exact = {name: status for name, status in ended.statuses().items() if name not in timings(ended)}
         assert set(exact.values()) == {"unchanged"}, ended.output
         assert set(timings(ended).values()) <= {"unchanged", "inconclusive", "improved", "regressed"}
-        assert "3 server starts (1 configurations × 3 launches)" in ended.output
+        assert "3 server starts (1 configuration × 3 launches)" in ended.output
         if "regressed" not in timings(ended).values():
             assert ended.code == 0, ended.output
             return

@@ -361,7 +361,7 @@ def test_launches_are_added_only_where_a_verdict_is_open(suite: Suite, target: s
     assert slow.code == 1, slow.output
     assert slow.run["looks"] == {"fewest": 3, "most": 5}
     assert len(slow.run["launches"]) == 3
-    assert "3 server starts (1 configurations × 3 to 5 launches)" in slow.output
+    assert "3 server starts (1 configuration × 3 to 5 launches)" in slow.output
     exact = suite.run("-m", "decode and exact", target, "--launches=1..3", "--baseline=off")
     assert len(exact.run["launches"]) == 1
 

@@ -330,7 +330,7 @@ def test_a_range_of_launches_is_shown_with_its_first_look():
     done = outcome((ask(), [[1.0]], [[1.0]], said(Status.UNCHANGED)))
     ranged = replace(done, plan=replace(done.plan, launches=8, fewest_launches=3), looks=Looks(4, 8))
 
-    assert "(1 configurations × 4 to 8 launches)" in text(ranged)
+    assert "(1 configuration × 4 to 8 launches)" in text(ranged)
 
 
 def test_starts_are_configs_times_launches():

@@ -6,18 +6,23 @@ changed. Splits overlap, so their share of alarms is a measured rate, not a proo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sglperf.core.launches import FloatArray, Launches, log_centres, require_usable
 from sglperf.core.metric import Better, Metric
+from sglperf.core.statistics import POWER
 from sglperf.core.verdict import Case, Policy, Status, Verdict, judge_family
 from sglperf.errors import SampleError
 
 SPLITS = 400
+SPLITS_OF_A_METRIC = 100  # for each size of change that is tried on it
+STEP, STEPS = 1.1, 20  # up to six times what the verdicts state
 SEED = 20261124
 FEWEST = 4
 """Launches below which there is nothing to resample: two against two."""
@@ -31,8 +36,8 @@ class Noise:
         launch_spread: relative standard deviation of a launch's value; 0.02 is 2 %.
         round_spread: relative standard deviation of the rounds inside a launch.
         false_alarms: share of splits in which the metric was called regressed or improved.
-        detectable_effect: smallest change for the worse that would be called in four runs of five, at the
-            median of the splits; inf where no size would do.
+        detectable_effect: change for the worse that is called regressed in four splits of five; inf where no
+            size is.
     """
 
     launch_spread: float
@@ -72,6 +77,7 @@ def calibrate(
     n_base: int,
     n_head: int,
     splits: int = SPLITS,
+    splits_of_a_metric: int = SPLITS_OF_A_METRIC,
     seed: int = SEED,
 ) -> Calibration:
     """Judge random splits of the same launches as if they were base and head.
@@ -80,6 +86,7 @@ def calibrate(
         samples: case name → metric and rounds; launch i of every case is the same launch. Timings only.
         policy: of the verdicts that the calibration is for.
         n_base, n_head: launches on either side of a split; together no more than there are.
+        splits, splits_of_a_metric: judged as they are, and with one metric made worse by a size.
 
     Raises:
         SampleError: too few launches, or values that no statistic may be computed from.
@@ -92,10 +99,19 @@ def calibrate(
         )
     for name, (_, rounds) in samples.items():
         require_usable(rounds, name)
-    outcomes = list(judged_splits(samples, policy, n_base=n_base, n_head=n_head, splits=splits, seed=seed))
+    judged = partial(judged_splits, samples, policy, n_base=n_base, n_head=n_head, seed=seed)
+    outcomes = list(judged(splits=splits))
+    tried = min(splits, splits_of_a_metric)
+
+    def found(name: str, worse: float) -> float:
+        """Share of splits in which a metric is called regressed once its head is made worse."""
+        slower = judged(splits=tried, slower={name: 1 + worse})
+        return sum(one[name].status is Status.REGRESSED for one in slower) / tried
+
     return Calibration(
         noise={
-            name: _noise(rounds, [one[name] for one in outcomes]) for name, (_, rounds) in samples.items()
+            name: _noise(rounds, [one[name] for one in outcomes], partial(found, name))
+            for name, (_, rounds) in samples.items()
         },
         launches=launches,
         n_base=n_base,
@@ -153,15 +169,27 @@ def _share(outcomes: list[dict[str, Verdict]], status: Status) -> float:
     return sum(any(verdict.status is status for verdict in one.values()) for one in outcomes) / len(outcomes)
 
 
-def _noise(rounds: Launches, verdicts: list[Verdict]) -> Noise:
+def _noise(rounds: Launches, verdicts: list[Verdict], found: Callable[[float], float]) -> Noise:
     alarms = sum(verdict.status in (Status.REGRESSED, Status.IMPROVED) for verdict in verdicts)
-    figures = [verdict.comparison for verdict in verdicts if verdict.comparison is not None]
+    stated = [math.inf if one.comparison is None else one.comparison.detectable_effect for one in verdicts]
     return Noise(
         launch_spread=float(np.std(log_centres([rounds])[0], ddof=1)),
         round_spread=_within(rounds),
         false_alarms=alarms / len(verdicts),
-        detectable_effect=float(np.median([one.detectable_effect for one in figures])),
+        detectable_effect=_detectable(float(np.median(stated)), found),
     )
+
+
+def _detectable(stated: float, found: Callable[[float], float]) -> float:
+    """Smallest change on a fine scale that is found at the power, from what the verdicts state upwards.
+
+    Tried out, because a verdict's own figure knows nothing of the relabelling that must confirm an alarm, which costs
+    few launches a good part of their power.
+    """
+    if not math.isfinite(stated):
+        return math.inf
+    sizes = (stated * STEP**step for step in range(STEPS))
+    return next((size for size in sizes if found(size) >= POWER), math.inf)
 
 
 def _within(rounds: Launches) -> float:

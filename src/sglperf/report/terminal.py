@@ -151,7 +151,8 @@ def _planned_starts(outcome: Outcome) -> str:
     plan = outcome.plan
     looks = "" if plan.fewest_launches == plan.launches else f"{outcome.looks.fewest} to "
     sides = "2 builds × " if "base" in outcome.measured.versions else ""
-    return f"{sides}{len(plan.configs)} configurations × {looks}{plan.launches} launches"
+    configs = f"{len(plan.configs)} configuration{'' if len(plan.configs) == 1 else 's'}"
+    return f"{sides}{configs} × {looks}{plan.launches} launches"
 
 
 def _explained(outcome: Outcome, status: Status) -> Iterator[str]:
