@@ -330,11 +330,13 @@ def test_benchmark_files(recorded: Suite, target: str, tmp_path: Path) -> None:
         "-m",
         "pytest_benchmark",
         "compare",
+        f"--histogram={tmp_path / 'histogram'}",
         str(ended.folder / "benchmark.json"),
         str(mine),
     ]
     compared = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     assert "inter_token_latency" in compared
+    assert any("inter_token_latency" in file.read_text() for file in tmp_path.glob("histogram*.svg"))
 
 
 def test_junit(recorded: Suite, target: str, tmp_path: Path) -> None:
