@@ -67,7 +67,7 @@ class Settings(BaseModel):
     client_lag_share: Annotated[float, Field(gt=0)] = 0.5
     foreign_cpu_share: Annotated[float, Field(gt=0)] = 0.25
 
-    baseline: Literal["compare", "record", "off"] = "compare"
+    baseline: Literal["compare", "extend", "record", "off"] = "compare"
     baseline_dir: Path = Path("baselines")
     results_dir: Path = Path("results")
     strict: bool = False

@@ -124,7 +124,7 @@ def stored_evidence(baseline: Baseline | None, ask: Ask) -> Evidence | None:
     stored = None if case is None else case.metrics.get(ask.metric)
     if baseline is None or stored is None:
         return None
-    return Evidence(stored.launches, baseline.work(ask.point, ask.metric), unit=stored.unit)
+    return Evidence(stored.launches, baseline.work(ask.point, ask.metric), unit=stored.unit, runs=stored.runs)
 
 
 def to_baseline(
@@ -143,7 +143,7 @@ def to_baseline(
             records={run: _record(evidence.work, context, recorded)},
             metrics={
                 ask.metric: BaselineMetric(
-                    unit=METRICS[ask.metric].unit, record=run, launches=tuple(map(tuple, evidence.launches))
+                    unit=METRICS[ask.metric].unit, samples={run: tuple(map(tuple, evidence.launches))}
                 )
             },
         )

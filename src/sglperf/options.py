@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="server starts per configuration; MIN..MAX adds them while a verdict is open",
     )
     add("--rounds", metavar="N", help="rounds per launch")
-    add("--baseline", metavar="MODE", help="compare (default), record or off")
+    add("--baseline", metavar="MODE", help="compare (default), extend, record or off")
     add("--baseline-dir", metavar="DIR", help="where baselines are (default: baselines/)")
     add("--results-dir", metavar="DIR", help="where runs are kept (default: results/)")
     with contextlib.suppress(

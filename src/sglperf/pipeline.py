@@ -138,7 +138,8 @@ class Judging:
     def _bases(self, plan: Plan) -> Iterator[Evidence]:
         for ask in plan.asks:
             base = stored_evidence(self._stored.get(ask.place), ask)
-            if base is not None and METRICS[ask.metric].kind is Kind.TIMING:
+            timing = METRICS[ask.metric].kind is Kind.TIMING
+            if base is not None and timing and not base.run_is_unit:
                 yield base
 
     def questions(self) -> dict[str, Question]:
@@ -220,13 +221,23 @@ def _quoting(
     return quoted
 
 
+# What is written to the baseline. Neither a change for the worse nor one for the better extends it: it holds runs of
+# what was accepted, and shows how far such runs differ.
+_ACCEPTED = {
+    "off": frozenset[Status](),
+    "compare": frozenset({Status.NEW}),
+    "extend": frozenset({Status.NEW, Status.UNCHANGED, Status.INCONCLUSIVE}),
+    "record": frozenset(Status) - {Status.INVALID},
+}
+
+
 def _record(
     measured: Measured, verdicts: Mapping[str, Verdict], settings: Settings, site: Site, run: str
 ) -> tuple[str, ...]:
-    """Keep what is new; with ``--baseline record`` keep all that is valid. An accepted case is else never touched."""
-    if settings.baseline == "off":
+    """Keep what is new; what else ``--baseline`` allows. An accepted case is else never touched."""
+    accepted = _ACCEPTED[settings.baseline]
+    if not accepted:
         return ()
-    accepted = {Status.NEW} if settings.baseline == "compare" else set(Status) - {Status.INVALID}
     names = {name for name, verdict in verdicts.items() if verdict.status in accepted}
     points = {ask.point for ask in measured.plan.asks if ask.name in names}
     # A figure that carries no verdict of its own is kept beside those that do.
@@ -240,7 +251,7 @@ def _record(
         fresh = to_baseline(measured, place, names, fingerprint, run=run, recorded=recorded)
 
         def merge(known: Baseline | None, fresh: Baseline = fresh) -> Baseline:
-            return fresh if known is None else known.merged(fresh)
+            return fresh if known is None else known.merged(fresh, extend=settings.baseline == "extend")
 
         files[str(BaselineFolder(settings.baseline_dir, fingerprint.id).update(place[1], merge))] = True
     return tuple(files)

@@ -305,7 +305,8 @@ def test_compare_leaves_the_baseline(recorded: Suite, target: str) -> None:
         recorded_case = next(
             case for name, case in json.loads(file.read_text())["cases"].items() if "repeat" in name
         )
-        assert recorded_case["metrics"]["cached_tokens"]["launches"] == [[272.0, 272.0], [272.0, 272.0]]
+        (samples,) = recorded_case["metrics"]["cached_tokens"]["samples"].values()
+        assert samples == [[272.0, 272.0], [272.0, 272.0]]
     finally:
         file.write_bytes(before)
 
@@ -372,3 +373,17 @@ def test_family_is_the_planned_one(recorded: Suite, target: str) -> None:
     """The family is the selected timing cases, and is not smaller where one could not be measured."""
     ended = recorded.run("-m", "decode", target, "-x", DOUBLE_FAULT="dies-mid-round")
     assert ended.run["family_size"] == 10
+
+
+def test_runs_extend_a_baseline(suite: Suite, target: str) -> None:
+    """What is as before is added run by run, and a change is not; from four runs on a run is the unit."""
+    arguments = ("-m", "prefill and exact", "-k", "reuse", target, "--launches=1", "--baseline=extend")
+    for _ in range(3):
+        assert suite.run(*arguments).code == 0
+    assert suite.run(*arguments, DOUBLE_FAULT="page-short").code == 1
+    (case,) = json.loads(suite.baselines()["prefill"].read_text())["cases"].values()
+    assert {name: len(metric["samples"]) for name, metric in case["metrics"].items()} == {
+        "cached_tokens": 3,
+        "prefill_tokens": 3,
+        "completion_tokens": 4,
+    }

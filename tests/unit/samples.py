@@ -139,9 +139,7 @@ def stored(
         "context": context_key(context),
     }
     metrics = {
-        name: BaselineMetric(
-            unit=unit, record=run, launches=tuple(tuple(map(float, launch)) for launch in values)
-        )
+        name: BaselineMetric(unit=unit, samples={run: tuple(tuple(map(float, launch)) for launch in values)})
         for name, values in launches.items()
     }
     record = BaselineRecord(**known | changes)

@@ -25,6 +25,7 @@ from sglperf.errors import BaselineError
 ORIGIN = "baselines/here/decode.json"
 POINT = ask().point
 RECORD = "cases.point.records.20260101-000000-1"
+SAMPLES = "cases.point.metrics.inter_token_latency.samples.20260101-000000-1"
 
 
 def read(text: str) -> Baseline:
@@ -92,7 +93,9 @@ def baselines(draw: st.DrawFn) -> Baseline:
 
     def case(records: dict[str, BaselineRecord]) -> st.SearchStrategy[BaselineCase]:
         metric = st.builds(
-            BaselineMetric, unit=texts, record=st.sampled_from(sorted(records)), launches=launches
+            BaselineMetric,
+            unit=texts,
+            samples=st.dictionaries(st.sampled_from(sorted(records)), launches, min_size=1),
         )
         return st.builds(
             BaselineCase, records=st.just(records), metrics=st.dictionaries(texts, metric, max_size=3)
@@ -130,14 +133,14 @@ def test_a_reviewer_reads_one_launch_a_line():
     text = dump_baseline(stored({"inter_token_latency": ((0.005, 0.0051), (0.0049,))}))
     keys = list(json.loads(text))
 
-    assert "\n            [0.005, 0.0051],\n            [0.0049]\n" in text
+    assert "\n              [0.005, 0.0051],\n              [0.0049]\n" in text
     assert keys == sorted(keys)
     assert text.endswith("}\n")
 
 
 def test_samples_keep_seven_digits():
     """A nanosecond in a second is not what a diff should be about."""
-    assert '"launches": [\n            [0.1234568]\n' in dump_baseline(stored({"m": ((0.12345678901,),)}))
+    assert '": [\n              [0.1234568]\n' in dump_baseline(stored({"m": ((0.12345678901,),)}))
 
 
 def test_counts_are_kept_exactly():
@@ -202,10 +205,10 @@ def test_a_damaged_file_is_refused(text, message):
 )  # fmt: skip
 def test_samples_that_are_none_are_refused(samples):
     """No launch, an empty one, NaN, infinity or no number at all: the metric is named in the message."""
-    text = altered("cases.point.metrics.inter_token_latency.launches", samples)
+    text = altered(SAMPLES, samples)
 
     with pytest.raises(
-        BaselineError, match=rf"^{ORIGIN}: cases.point.metrics.inter_token_latency.launches.*restore it"
+        BaselineError, match=rf"^{ORIGIN}: cases.point.metrics.inter_token_latency.samples.*restore it"
     ):
         read(text)
 
@@ -214,7 +217,7 @@ def test_samples_that_are_none_are_refused(samples):
 def test_a_text_is_no_sample(sample):
     """What only looks like a number was not written by sglperf."""
     with pytest.raises(BaselineError):
-        read(altered("cases.point.metrics.inter_token_latency.launches", [[sample]]))
+        read(altered(SAMPLES, [[sample]]))
 
 
 def test_endless_nesting_is_refused():
@@ -349,3 +352,16 @@ def test_equal_contexts_have_equal_keys(baseline):
         assert context_key(twin) == context_key(context)
         changed = BaselineContext(versions={**context.versions, "more": "1"}, resolved=context.resolved)
         assert (context_key(changed) == context_key(context)) == (changed == context)
+
+
+def test_extending_keeps_the_samples_of_every_run():
+    """Each run's launches stay apart, so that it can be seen how far runs differ; the latest says what the work was."""
+    first = stored({"inter_token_latency": ((0.005,), (0.006,))}, point="a", run="1", recorded="2026-01-01")
+    second = stored({"inter_token_latency": ((0.007,),)}, point="a", run="2", recorded="2026-01-02")
+    metric = only_case(first.merged(second, extend=True)).metrics["inter_token_latency"]
+
+    assert metric.samples == {"1": ((0.005,), (0.006,)), "2": ((0.007,),)}
+    assert (metric.launches, metric.runs) == (((0.005,), (0.006,), (0.007,)), (2, 1))
+    assert only_case(first.merged(second, extend=True)).record("inter_token_latency").recorded == "2026-01-02"
+    assert only_case(first.merged(second)).metrics["inter_token_latency"].samples == {"2": ((0.007,),)}
+    assert again(first.merged(second, extend=True)).loose_ends() == []

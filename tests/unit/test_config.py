@@ -177,7 +177,7 @@ def test_a_profile_from_the_environment_remembers_its_variable(folder):
         ({"tp_sets": ((0,), ())}, r"--tp-gpus: .* names each GPU once, by its index from 0; got \[\]"),
         (
             {"baseline": "maybe"},
-            "--baseline: baseline is 'maybe': Input should be 'compare', 'record' or 'off'",
+            "--baseline: baseline is 'maybe': Input should be 'compare', 'extend', 'record' or 'off'",
         ),
         ({"profile": "h10"}, "unknown profile 'h10': .*profiles has cpu"),
         ({"profile": "../suite"}, r"unknown profile '\.\./suite': .*profiles has cpu"),

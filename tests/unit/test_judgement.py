@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from samples import WORK
 
 from sglperf.core.catalogue import METRICS
 from sglperf.core.gates import Gate
-from sglperf.core.judgement import Evidence, Question, judge
+from sglperf.core.judgement import Evidence, Question, by_run, judge
 from sglperf.core.verdict import Policy, Status, Verdict
 
 LATENCY, CACHED = METRICS["inter_token_latency"], METRICS["cached_tokens"]
@@ -158,3 +159,45 @@ def test_what_was_settled_early_still_counts_in_the_family():
 def test_nothing_asked_is_nothing_judged():
     """An empty plan has no verdicts."""
     assert judge({}, POLICY) == {}
+
+
+# Baselines of several runs
+
+
+def family_of(levels, head_level, count=6):
+    """A family of timings whose runs have levels of their own; ten launches a run, alike to a thousandth."""
+    random = np.random.default_rng(1)
+
+    def launches(level):
+        return (level * np.exp(0.001 * random.standard_normal((10, 3)))).tolist()
+
+    questions = {}
+    for number in range(count):
+        base = [launch for level in levels for launch in launches(level)]
+        evidence = Evidence(base, WORK, runs=(10,) * len(levels))
+        questions[str(number)] = Question(LATENCY, Evidence(launches(head_level), WORK), evidence)
+    return questions
+
+
+@pytest.mark.parametrize(
+    ("levels", "head", "status"),
+    [
+        ((1.0, 1.02, 0.98, 1.01, 0.99), 1.02, Status.INCONCLUSIVE),
+        ((1.0, 1.02, 0.98, 1.01, 0.99), 1.3, Status.REGRESSED),
+        ((1.0,), 1.05, Status.REGRESSED),
+    ],
+)
+def test_the_run_is_the_unit_where_the_baseline_has_several(levels, head, status):
+    """Ten launches of a slower evening are one evening: what evenings differ by is learnt from the baseline's runs.
+
+    A baseline of one run knows nothing of other evenings, so there the launches are all there is to judge by.
+    """
+    verdicts = judge(family_of(levels, head), Policy())
+
+    assert {verdict.status for verdict in verdicts.values()} == {status}
+    assert {verdict.comparison.n_head for verdict in verdicts.values()} == {1 if len(levels) > 1 else 10}
+
+
+def test_rounds_of_a_run_stay_together():
+    """Launches are put into their runs in order, however many each has."""
+    assert by_run([[1.0], [2.0, 3.0], [4.0]], (2, 1)) == [[1.0, 2.0, 3.0], [4.0]]

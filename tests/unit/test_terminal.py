@@ -346,3 +346,20 @@ def test_starts_are_configs_times_launches():
         "6 server starts (2 configurations × 3 launches); 100 s: starts 60 s, load 30 s, warm-up 5 s"
         in text(run)
     )
+
+
+@pytest.mark.parametrize(
+    ("runs", "said_so"), [((2,), "holds 1 run:"), ((2, 2), "holds 2 runs:"), ((1,) * 4, ""), (None, "")]
+)
+def test_beside_a_change_against_one_day_it_says_that_days_differ(runs: tuple[int, ...] | None, said_so: str):
+    """Until the baseline knows how its runs differ, and only where something is said to have changed."""
+    for status in (Status.REGRESSED, Status.UNCHANGED):
+        done = outcome((ask(), [[1.0]], [[1.0]], said(status)))
+        (name,) = done.questions
+        question = done.questions[name]
+        assert question.base is not None
+        with_runs = replace(question, base=replace(question.base, runs=runs))
+        words = " ".join(text(replace(done, questions={name: with_runs})).split())
+
+        assert ("another day may differ" in words) == bool(said_so and status is Status.REGRESSED)
+        assert said_so in words or status is Status.UNCHANGED

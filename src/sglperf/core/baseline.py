@@ -20,17 +20,30 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class BaselineMetric(_Frozen):
-    """Rounds of each launch, in ``unit``; shape (launches, rounds), launches may differ in length.
+_Launches = Annotated[
+    tuple[Annotated[tuple[FiniteFloat, ...], Field(min_length=1)], ...], Field(min_length=1)
+]
 
-    ``record`` is the key, in the case's ``records``, of the run that they come from.
+
+class BaselineMetric(_Frozen):
+    """Samples of one metric, in ``unit``.
+
+    ``samples``: run → rounds of each of its launches; shape (launches, rounds), launches may differ in length.
+    The runs are keys of the case's ``records``. Launches of one run share a day and all that it brings.
     """
 
     unit: str
-    record: str
-    launches: Annotated[
-        tuple[Annotated[tuple[FiniteFloat, ...], Field(min_length=1)], ...], Field(min_length=1)
-    ]
+    samples: Annotated[dict[str, _Launches], Field(min_length=1)]
+
+    @property
+    def launches(self) -> tuple[tuple[float, ...], ...]:
+        """All launches, run after run, in the order of the runs' names."""
+        return tuple(launch for _, launches in sorted(self.samples.items()) for launch in launches)
+
+    @property
+    def runs(self) -> tuple[int, ...]:
+        """How many of the launches come from each run, in the same order."""
+        return tuple(len(launches) for _, launches in sorted(self.samples.items()))
 
 
 class BaselineRecord(_Frozen):
@@ -50,19 +63,26 @@ class BaselineRecord(_Frozen):
 
 
 class BaselineCase(_Frozen):
-    """One server and workload. Metrics may have been accepted from different runs, so each names its record."""
+    """One server and workload. Metrics may have been accepted from different runs, so each names its own."""
 
     records: dict[str, BaselineRecord]
     metrics: dict[str, BaselineMetric]
 
     def record(self, metric: str) -> BaselineRecord:
-        """The acceptance of one metric."""
-        return self.records[self.metrics[metric].record]
+        """The latest acceptance of one metric; what is added to it later is of the same work."""
+        latest = max(self.metrics[metric].samples, key=lambda run: (self.records[run].recorded, run))
+        return self.records[latest]
 
-    def merged(self, other: BaselineCase) -> BaselineCase:
-        """Both cases' metrics, ``other``'s where both have one; records that none names any more are dropped."""
+    def merged(self, other: BaselineCase, *, extend: bool = False) -> BaselineCase:
+        """Both cases' metrics. Where both have one: ``other``'s, or with ``extend`` the samples of both.
+
+        Records that no metric names any more are dropped.
+        """
         metrics = {**self.metrics, **other.metrics}
-        used = {metric.record for metric in metrics.values()}
+        for name in self.metrics.keys() & other.metrics.keys() if extend else ():
+            both = {**self.metrics[name].samples, **other.metrics[name].samples}
+            metrics[name] = BaselineMetric(unit=other.metrics[name].unit, samples=both)
+        used = {run for metric in metrics.values() for run in metric.samples}
         records = {**self.records, **other.records}
         return BaselineCase(
             records={key: record for key, record in records.items() if key in used}, metrics=metrics
@@ -97,11 +117,11 @@ class Baseline(_Frozen):
             resolved=self.contexts[record.context].resolved,
         )
 
-    def merged(self, other: Baseline) -> Baseline:
-        """All cases of both; ``other``'s metrics where both have one. Contexts that none names any more are dropped."""
+    def merged(self, other: Baseline, *, extend: bool = False) -> Baseline:
+        """All cases of both, as `BaselineCase.merged`. Contexts that none names any more are dropped."""
         cases = dict(self.cases)
         for name, case in other.cases.items():
-            cases[name] = cases[name].merged(case) if name in cases else case
+            cases[name] = cases[name].merged(case, extend=extend) if name in cases else case
         contexts = {**self.contexts, **other.contexts}
         used = {record.context for case in cases.values() for record in case.records.values()}
         return other.model_copy(
@@ -114,10 +134,11 @@ class Baseline(_Frozen):
     def loose_ends(self) -> list[str]:
         """Keys that are named and not there."""
         records = [
-            f"cases.{name}.records.{metric.record}"
+            f"cases.{name}.records.{run}"
             for name, case in self.cases.items()
             for metric in case.metrics.values()
-            if metric.record not in case.records
+            for run in metric.samples
+            if run not in case.records
         ]
         named = {record.context for case in self.cases.values() for record in case.records.values()}
         return records + [f"contexts.{key}" for key in sorted(named - set(self.contexts))]
@@ -134,7 +155,8 @@ def dump_baseline(baseline: Baseline) -> str:
     document = baseline.model_dump(mode="json")
     for case in document["cases"].values():
         for metric in case["metrics"].values():
-            metric["launches"] = [[_rounded(value) for value in launch] for launch in metric["launches"]]
+            for run, launches in metric["samples"].items():
+                metric["samples"][run] = [[_rounded(value) for value in launch] for launch in launches]
     return "\n".join(_lines(document)) + "\n"
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from sglperf.core.equivalence import Work, work_differences
 from sglperf.core.gates import Gate
 from sglperf.core.metric import Kind, Metric
 from sglperf.core.verdict import Case, Policy, Status, Verdict, judge_family
+
+FEWEST_RUNS = 4
+"""Runs in a baseline from which on a run is the unit: their means have the three degrees of freedom of a verdict."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,19 @@ class Evidence:
         work: what was done, or None where nothing was.
         failure: why this side cannot be believed, or None.
         unit: of the values, as stored; None where it is the metric's by construction.
+        runs: how many of the launches come from each run; None for launches of one run.
     """
 
     launches: Sequence[Sequence[float]]
     work: Work | None = None
     failure: Gate | None = None
     unit: str | None = None
+    runs: tuple[int, ...] | None = None
+
+    @property
+    def run_is_unit(self) -> bool:
+        """Whether there are runs enough to see how much one differs from the next."""
+        return self.runs is not None and len(self.runs) >= FEWEST_RUNS
 
 
 @dataclass(frozen=True)
@@ -45,19 +56,29 @@ def judge(questions: Mapping[str, Question], policy: Policy) -> dict[str, Verdic
     family, whose size ``policy.family_size`` gives.
     """
     settled = {name: verdict for name, question in questions.items() if (verdict := _settled(question))}
-    cases = {
-        name: Case(
-            base=None if question.base is None else question.base.launches,
-            head=question.head.launches,
-            metric=question.metric,
-            paired=question.paired,
-            base_unit=None if question.base is None else question.base.unit,
-        )
-        for name, question in questions.items()
-        if name not in settled
-    }
+    cases = {name: _case(question) for name, question in questions.items() if name not in settled}
     judged = judge_family(cases, policy)
     return {name: settled.get(name) or judged[name] for name in questions}
+
+
+def _case(question: Question) -> Case:
+    """Launches against launches; against a baseline of several runs, this run as a whole against those.
+
+    Launches of one run share its day, so a dozen of them say no more about other days than one does.
+    """
+    base, head = question.base, question.head.launches
+    stored = None if base is None else base.launches
+    if base is not None and base.run_is_unit and question.metric.kind is Kind.TIMING:
+        assert base.runs is not None
+        stored, head = by_run(base.launches, base.runs), by_run(head, (len(head),))
+    unit = None if base is None else base.unit
+    return Case(base=stored, head=head, metric=question.metric, paired=question.paired, base_unit=unit)
+
+
+def by_run(launches: Sequence[Sequence[float]], runs: Sequence[int]) -> list[list[float]]:
+    """The rounds of each run's launches in one row; ``runs`` counts the launches of each."""
+    following = iter(launches)
+    return [[value for launch in islice(following, count) for value in launch] for count in runs]
 
 
 def _settled(question: Question) -> Verdict | None:

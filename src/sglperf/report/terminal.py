@@ -34,6 +34,7 @@ _STYLES = {
     Status.INVALID: "bold red",
 }
 _TO_EXPLAIN = (Status.INVALID, Status.REGRESSED, Status.INCOMPARABLE, Status.IMPROVED)
+_CHANGED = (Status.REGRESSED, Status.IMPROVED)
 _MOST_DIFFERENCES = 8
 # Blanks that a table ends its lines with, before the codes that end a colour.
 _PADDING = re.compile(r" +((?:\x1b\[[0-9;]*m)*) *$", re.MULTILINE)
@@ -130,6 +131,7 @@ def _lines(outcome: Outcome, settings: Settings) -> Iterator[str]:
     yield ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status])
     for status in _TO_EXPLAIN:
         yield from _explained(outcome, status)
+    yield from _other_days(outcome)
     for label, changed in outcome.differences.items():
         yield from _context(label, changed)
     measurements = outcome.measured.measurements
@@ -153,6 +155,18 @@ def _planned_starts(outcome: Outcome) -> str:
     sides = "2 builds × " if "base" in outcome.measured.versions else ""
     configs = f"{len(plan.configs)} configuration{'' if len(plan.configs) == 1 else 's'}"
     return f"{sides}{configs} × {looks}{plan.launches} launches"
+
+
+def _other_days(outcome: Outcome) -> Iterator[str]:
+    """What must be said beside a change against launches of one day: the day may be what changed."""
+    asked = (outcome.questions[name] for name, said in outcome.verdicts.items() if said.status in _CHANGED)
+    bases = [question.base for question in asked if question.metric.kind is Kind.TIMING]
+    runs = [len(base.runs) for base in bases if base is not None and base.runs and not base.run_is_unit]
+    if runs:
+        yield (
+            f"the baseline holds {min(runs)} run{'' if min(runs) == 1 else 's'}: another day may differ by itself. "
+            "Extend it on four days (--baseline=extend), or compare two builds (--base --head)"
+        )
 
 
 def _explained(outcome: Outcome, status: Status) -> Iterator[str]:
