@@ -143,6 +143,10 @@ def test_pages(recorded: Suite) -> None:
     assert cached == {"torch_native-page1-tp0": [[299.0]], "torch_native-page64-tp0": [[256.0]]}
 
 
+@pytest.mark.skipif(
+    shutil.which("g++") is None,
+    reason="two ranks on a CPU compile C++ for their first request, and there is no g++",
+)
 def test_two_ranks(recorded: Suite) -> None:
     """Tensor parallelism over two CPU ranks starts and serves."""
     ended = recorded.run(*EXACT_ONLY, "-k", "reuse", "--tp-gpus=0,1", "--baseline=off")
