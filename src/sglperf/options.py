@@ -7,7 +7,6 @@ conftest.py names, so that installing sglperf changes no other project's tests.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,9 +41,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--baseline", metavar="MODE", help="compare (default), extend, record or off")
     add("--baseline-dir", metavar="DIR", help="where baselines are (default: baselines/)")
     add("--results-dir", metavar="DIR", help="where runs are kept (default: results/)")
-    with contextlib.suppress(
-        ValueError
-    ):  # pytest 9 has this flag for its own strictness; it then turns on both
+    if pytest.version_tuple < (
+        9,
+    ):  # from then on pytest has this flag for its own strictness; it turns on both
         add("--strict", action="store_true", default=False, help="a case that is new or incomparable fails")
 
 

@@ -23,7 +23,7 @@ PLACE = Place(
     model_path="/cache/tiny",
     directory=Path("/tmp/x"),
     cache=Path("/cache/jit"),
-    devices=("GPU-a", "GPU-b"),
+    devices=("2", "3"),
     cpus=(0, 1, 2, 3, 4),
 )
 
@@ -132,7 +132,7 @@ def test_cpu_environment() -> None:
 def test_cuda_environment() -> None:
     """A CUDA server sees exactly its GPUs, and nothing of the CPU engine."""
     variables = environment(CUDA, replace(TARGET, import_path=Path("/snap")), CUDA_VISIBLE_DEVICES="7")
-    assert variables["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-b"
+    assert variables["CUDA_VISIBLE_DEVICES"] == "2,3"
     assert variables["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert variables["PYTHONPATH"] == "/snap"
     assert not {"SGLANG_USE_CPU_ENGINE", "SGLANG_NCCL_SO_PATH", "MASTER_PORT"} & set(variables)

@@ -44,7 +44,7 @@ class Place:
         model_path: what ``--model-path`` gets.
         directory: private to the launch; rendezvous file and temporary files live there.
         cache: parent of the per-target JIT caches.
-        devices: GPU UUIDs (or indices) of the TP set; empty on a CPU.
+        devices: GPU indices of the TP set, in PCI order; empty on a CPU.
         cpus: logical CPUs that ranks of a CPU server may be bound to.
     """
 

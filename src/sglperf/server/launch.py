@@ -117,8 +117,9 @@ def start_server(
     name = f"sglperf-{secrets.token_hex(6)}"
     with contextlib.ExitStack() as stack:
         cache = cache or user_cache_path("sglperf")
-        devices = gpu_uuids(config.tp_set) if config.device == "cuda" else ()
-        leases = stack.enter_context(lease_gpus(devices, wait_seconds=wait_for_gpus))
+        cuda = config.device == "cuda"
+        uuids = gpu_uuids(config.tp_set) if cuda else ()
+        leases = stack.enter_context(lease_gpus(uuids, wait_seconds=wait_for_gpus))
         number, lease = lease_port(port)
         stack.callback(lease.release)
         place = Place(
@@ -128,7 +129,8 @@ def start_server(
             # Not in the results folder: ZeroMQ's socket paths must stay below 108 characters.
             directory=Path(stack.enter_context(_scratch())),
             cache=cache / "jit",
-            devices=devices,
+            # By index, not by UUID: SGLang's custom all-reduce reads numbers, and gives up in silence on anything else.
+            devices=tuple(map(str, config.tp_set)) if cuda else (),
             cpus=tuple(sorted(os.sched_getaffinity(0))),
         )
         return _launch(target, config, place, log_path, timeout, on_progress, [*leases, lease], stack)
