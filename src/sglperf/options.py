@@ -41,10 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--baseline", metavar="MODE", help="compare (default), extend, record or off")
     add("--baseline-dir", metavar="DIR", help="where baselines are (default: baselines/)")
     add("--results-dir", metavar="DIR", help="where runs are kept (default: results/)")
-    if pytest.version_tuple < (
-        9,
-    ):  # from then on pytest has this flag for its own strictness; it turns on both
-        add("--strict", action="store_true", default=False, help="a case that is new or incomparable fails")
+    # --strict is there: every pytest has it, for a strictness of its own, and one flag turns on both.
 
 
 def pytest_configure(config: pytest.Config) -> None:
