@@ -89,7 +89,7 @@ def _measured(arguments: list[str]) -> Path:
     """The folder of a run of the suite in the current directory.
 
     Raises:
-        MeasurementError: it ended without an outcome.
+        SystemExit: it ended without an outcome, and has said why; with its code.
     """
     import pytest
 

@@ -141,16 +141,7 @@ def execute(
                     measurements,
                     client,
                 )
-                title = f"server {number}/{most}: {_name(side, targets)}{config.label}"
-                try:
-                    job.run(title)
-                except MeasurementError as error:
-                    measurements.failures[side, config.label] = Gate(_code(error), str(error))
-                    folder.append(
-                        "failure",
-                        {"side": side, "config": config.label, "launch": launch, "error": str(error)},
-                    )
-                    progress(f"{title}: failed, see below", done=True)
+                job.attempt(f"server {number}/{most}: {_name(side, targets)}{config.label}")
             labels = still_open(launch + 1)
 
 
@@ -190,6 +181,18 @@ class _Job:
     measurements: Measurements
     client: StreamingClient
     counted: dict[str, float] = field(default_factory=dict)
+
+    def attempt(self, title: str) -> None:
+        """Run it; what keeps it from being measured is kept as its config's failure."""
+        try:
+            self.run(title)
+        except MeasurementError as error:
+            self.measurements.failures[self.side, self.config.label] = Gate(_code(error), str(error))
+            self.folder.append(
+                "failure",
+                {"side": self.side, "config": self.config.label, "launch": self.launch, "error": str(error)},
+            )
+            self.progress(f"{title}: failed, see below", done=True)
 
     def run(self, title: str) -> None:
         loads = self.plan.loads(self.config)

@@ -16,6 +16,20 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[2]
+# Of the profile for runs on the double.
+SMALL = {
+    "foreign_cpu_share": 1.0,  # nothing is measured here, so a neighbour may do as it likes
+    "launches": 2,
+    "rounds": 2,
+    "start_timeout": 30,
+    "round_timeout": 20,
+    "workloads": {
+        "decode": {"prompt_tokens": 64, "new_tokens": 12},
+        "prefill": {"requests": 2},
+        "repeat": {"prompt_tokens": 300},
+    },
+    "sweeps": {"streams": [1, 4], "prompt_tokens": [64]},
+}
 
 
 @dataclass(frozen=True)

@@ -18,21 +18,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from double import make_target
-from suite import Ended, Suite, interrupt
-
-SMALL = {
-    "foreign_cpu_share": 1.0,  # nothing is measured here, so a neighbour may do as it likes
-    "launches": 2,
-    "rounds": 2,
-    "start_timeout": 30,
-    "round_timeout": 20,
-    "workloads": {
-        "decode": {"prompt_tokens": 64, "new_tokens": 12},
-        "prefill": {"requests": 2},
-        "repeat": {"prompt_tokens": 300},
-    },
-    "sweeps": {"streams": [1, 4], "prompt_tokens": [64]},
-}
+from suite import SMALL, Ended, Suite, interrupt
 
 
 @pytest.fixture(scope="module")

@@ -10,21 +10,7 @@ from pathlib import Path
 
 import pytest
 from double import make_target
-from suite import Suite
-
-SMALL = {
-    "foreign_cpu_share": 1.0,  # nothing is measured here, so a neighbour may do as it likes
-    "launches": 2,
-    "rounds": 2,
-    "start_timeout": 30,
-    "round_timeout": 20,
-    "workloads": {
-        "decode": {"prompt_tokens": 64, "new_tokens": 12},
-        "prefill": {"requests": 2},
-        "repeat": {"prompt_tokens": 64},
-    },
-    "sweeps": {"streams": [1], "prompt_tokens": [64]},
-}
+from suite import SMALL, Suite
 
 
 @pytest.fixture
