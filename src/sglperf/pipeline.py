@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sglperf.config import Settings
@@ -11,19 +11,17 @@ from sglperf.core.baseline import Baseline
 from sglperf.core.calibration_file import CalibrationFile
 from sglperf.core.catalogue import METRICS
 from sglperf.core.fingerprint import Fingerprint
-from sglperf.core.judgement import Evidence, Question, judge
+from sglperf.core.judgement import Question
 from sglperf.core.machine import Machine
-from sglperf.core.metric import Kind
-from sglperf.core.sequential import Looks, combine, open_cases
+from sglperf.core.sequential import Looks
 from sglperf.core.verdict import Policy, Status, Verdict
 from sglperf.errors import MeasurementError, UsageError
 from sglperf.evidence import (
     Measured,
     context_differences_by_config,
-    questions,
-    stored_evidence,
     to_baseline,
 )
+from sglperf.judging import Judging
 from sglperf.measure import Measurements, Progress, execute
 from sglperf.plan import Place, Plan
 from sglperf.report.document import run_document
@@ -121,49 +119,6 @@ def run(
     folder.append("end", {"verdicts": {name: verdict.status for name, verdict in verdicts.items()}})
     folder.write_json("run.json", run_document(outcome, settings, targets, site))
     return outcome
-
-
-class Judging:
-    """The run's verdicts, look by look: launches are added only where one is open (`sglperf.core.sequential`)."""
-
-    def __init__(
-        self, measured: Measured, stored: Mapping[Place, Baseline | None], paired: bool, policy: Policy
-    ) -> None:
-        self._measured, self._stored, self._paired, self._policy = measured, stored, paired, policy
-        self._verdicts: dict[str, Verdict] = {}
-        plan = measured.plan
-        bases = [None] if paired else [len(base.launches) for base in self._bases(plan)]
-        self.looks = Looks.planned(plan.fewest_launches, plan.launches, bases, policy)
-
-    def _bases(self, plan: Plan) -> Iterator[Evidence]:
-        for ask in plan.asks:
-            base = stored_evidence(self._stored.get(ask.place), ask)
-            timing = METRICS[ask.metric].kind is Kind.TIMING
-            if base is not None and timing and not base.run_is_unit:
-                yield base
-
-    def questions(self) -> dict[str, Question]:
-        """What is asked, with all that has been measured so far."""
-        return questions(self._measured, self._stored, paired=self._paired)
-
-    def still_open(self, count: int) -> frozenset[str]:
-        """Labels of the server configs that need another launch, once each that runs has made ``count``."""
-        plan = self._measured.plan
-        if count not in self.looks.counts:
-            return frozenset(config.label for config in plan.configs)
-        self._look(count)
-        undecided = open_cases(self._verdicts)
-        return frozenset(ask.config.label for ask in plan.asks if ask.name in undecided)
-
-    def verdicts(self) -> dict[str, Verdict]:
-        """What was decided; a run whose servers all failed before the first look is looked at once."""
-        if not self._verdicts:
-            self._look(self.looks.fewest)
-        return self._verdicts
-
-    def _look(self, count: int) -> None:
-        latest = judge(self.questions(), self.looks.policy(self._policy, count))
-        self._verdicts = combine(self._verdicts, latest)
 
 
 def _check_backends(plan: Plan, targets: Mapping[str, Target]) -> None:

@@ -19,9 +19,6 @@ from sglperf.workload.channel import Deframer, frame
 from sglperf.workload.plan import RoundPlan
 from sglperf.workload.request import http_request, server_address
 
-# Goes up whenever a timestamp or a count comes to mean something else: two rounds compare only under one client.
-CLIENT_VERSION = "stream-1"
-
 COMMAND = [sys.executable, "-P", "-m", "sglperf.workload.worker"]
 GRACE_SECONDS = 30.0  # for reading the recordings after a round's own timeout
 CLOSE_SECONDS = 5.0
