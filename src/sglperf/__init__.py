@@ -9,6 +9,23 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sglperf.core.server_config import ServerConfig as Server
+from sglperf.workload.prefixes import (
+    Branching,
+    Chunked,
+    ColdWarm,
+    Conversation,
+    Eviction,
+    FewShot,
+    Flushed,
+    HitOrMiss,
+    OneTokenDifferent,
+    PageEdges,
+    PrefixWorkload,
+    SharedPrefix,
+    Together,
+    UnequalUse,
+)
+from sglperf.workload.script import Script
 from sglperf.workload.shapes import Decode, Prefill, Repeat, Workload
 
 if TYPE_CHECKING:
@@ -18,4 +35,26 @@ __version__ = "0.1.0"
 
 Measure = Callable[[Workload], "Expectation"]
 
-__all__ = ["Decode", "Measure", "Prefill", "Repeat", "Server", "Workload"]
+__all__ = [
+    "Branching",
+    "Chunked",
+    "ColdWarm",
+    "Conversation",
+    "Decode",
+    "Eviction",
+    "FewShot",
+    "Flushed",
+    "HitOrMiss",
+    "Measure",
+    "OneTokenDifferent",
+    "PageEdges",
+    "Prefill",
+    "PrefixWorkload",
+    "Repeat",
+    "Script",
+    "Server",
+    "SharedPrefix",
+    "Together",
+    "UnequalUse",
+    "Workload",
+]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from sglperf.core.server_config import Model, ServerConfig
 from sglperf.errors import ConfigError
@@ -48,6 +48,9 @@ class Settings(BaseModel):
     max_total_tokens: Positive
     max_running_requests: Positive
     mem_fraction_static: Annotated[float, Field(gt=0, lt=1)]
+    prefix_cache: bool = True
+    eviction_policy: str | None = None
+    chunked_prefill_tokens: Positive | None = None
     server_arguments: tuple[str, ...] = ()
     server_environment: dict[str, str] = {}
 
@@ -59,6 +62,7 @@ class Settings(BaseModel):
     start_timeout: Annotated[float, Field(gt=0)] = 600
     round_timeout: Annotated[float, Field(gt=0)] = 300
 
+    servers: dict[str, dict[str, Any]] = {}
     workloads: dict[str, dict[str, int]] = {}
     sweeps: dict[str, tuple[int, ...]] = {}
 
@@ -86,6 +90,16 @@ class Settings(BaseModel):
     @classmethod
     def _number_or_range(cls, given: object) -> object:
         return parse_launches(given)
+
+    @field_validator("chunked_prefill_tokens")
+    @classmethod
+    def _whole_pages(cls, chunk: int | None, info: ValidationInfo) -> int | None:
+        for page in info.data.get("page_sizes", ()):
+            if chunk is not None and chunk % page:
+                raise ValueError(
+                    f"not a multiple of the page of {page} tokens: a chunk ends at a page's end, so give sizes that divide"
+                )
+        return chunk
 
     @property
     def fewest_launches(self) -> int:
@@ -159,6 +173,8 @@ def load_settings(
     options: Mapping[str, Any],
     environment: Mapping[str, str],
     accelerators: Sequence[str],
+    server: str | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Merge all layers.
 
@@ -167,6 +183,8 @@ def load_settings(
         options: command-line values by setting name; None means not given.
         environment: variables; ``SGLPERF_LAUNCHES`` sets ``launches``.
         accelerators: product names of the GPUs present, for ``--profile auto``.
+        server: an entry of the profile's ``servers``, whose values come before the profile's own.
+        changes: what a test insists on, whatever else is given.
 
     Raises:
         ConfigError: an unknown profile or name, or a bad value, with its origin.
@@ -176,18 +194,41 @@ def load_settings(
     profile, origin = given.get("profile") or variables.get("profile") or ("auto", "")
     if profile == "auto":
         profile, origin = choose_profile(folder, accelerators), "chosen by the hardware found"
-    suite = folder.path / "suite.yaml"
+    common, own = folder.path / "suite.yaml", folder.path / "profiles" / f"{profile}.yaml"
+    documents = {
+        str(common): read_yaml(common) if common.is_file() else {},
+        str(own): folder.read("profiles", profile),
+    }
     layers: list[dict[str, tuple[Any, str]]] = [
-        _with_origin(read_yaml(suite) if suite.is_file() else {}, str(suite)),
-        _with_origin(folder.read("profiles", profile), str(folder.path / "profiles" / f"{profile}.yaml")),
+        *(_with_origin(document, file) for file, document in documents.items()),
+        *([] if server is None else _server_layers(documents, server)),
         variables,
         given,
+        _with_origin(changes or {}, "the test's own mark"),
         {"profile": (profile, origin)},
     ]
     merged: dict[str, tuple[Any, str]] = {}
     for layer in layers:
         merged |= layer
     return _validated(merged)
+
+
+def _server_layers(
+    documents: Mapping[str, Mapping[str, Any]], name: str
+) -> list[dict[str, tuple[Any, str]]]:
+    """What the suite and the profile say of one of the named servers."""
+    known: dict[str, dict[str, Any]] = {}
+    layers = []
+    for file, document in documents.items():
+        servers = document.get("servers") or {}
+        if not isinstance(servers, dict) or not all(isinstance(one, dict) for one in servers.values()):
+            raise ConfigError(f"{file}: servers is {servers!r}: expected names, each with settings")
+        known |= servers
+        layers.append(_with_origin(servers.get(name, {}), f"{file}, servers.{name}"))
+    if name not in known:
+        names = ", ".join(known) or "none"
+        raise ConfigError(f"no settings for a server {name!r} in {' or '.join(documents)}: under servers is {names}")
+    return layers
 
 
 def choose_profile(folder: ConfigFolder, accelerators: Sequence[str]) -> str:
@@ -239,7 +280,7 @@ def load_model(folder: ConfigFolder, name: str) -> Model:
     return Model(name.replace("/", "--"), vocab_size=32000, context_length=4096, path=name)
 
 
-def server_configs(settings: Settings, model: Model) -> tuple[ServerConfig, ...]:
+def server_configs(settings: Settings, model: Model, variant: str = "") -> tuple[ServerConfig, ...]:
     """Every point of attention backend × page size × TP set."""
     return tuple(
         ServerConfig(
@@ -252,6 +293,10 @@ def server_configs(settings: Settings, model: Model) -> tuple[ServerConfig, ...]
             max_running_requests=settings.max_running_requests,
             mem_fraction_static=settings.mem_fraction_static,
             random_seed=settings.seed,
+            prefix_cache=settings.prefix_cache,
+            eviction_policy=settings.eviction_policy,
+            chunked_prefill_tokens=settings.chunked_prefill_tokens,
+            variant=variant,
             arguments=settings.server_arguments,
             environment=settings.server_environment,
         )

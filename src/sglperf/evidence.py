@@ -60,7 +60,19 @@ class Measured:
         for round_ in good:
             launches[round_.launch].append(round_.values[ask.metric])
         rounds = [tuple(values) for _, values in sorted(launches.items())]
-        return Evidence(tuple(rounds), self._work(side, ask, good), self._failure(side, ask))
+        departures = (round_.departures.get(ask.metric) for round_ in good)
+        return Evidence(
+            tuple(rounds),
+            self._work(side, ask, good),
+            self._failure(side, ask),
+            departure=next((one for one in departures if one is not None), None),
+        )
+
+    def predicted(self, ask: Ask) -> Evidence | None:
+        """What the cache model says of a case, in the place of a base; None where no round could be compared."""
+        values = (round_.predicted.get(ask.metric) for round_ in self._good("head", ask))
+        value = next((one for one in values if one is not None), None)
+        return None if value is None else Evidence(((value,),))
 
     def context(self, side: str, config: str) -> BaselineContext | None:
         """Versions and resolved arguments of a side's servers of this config; None where none came up."""
@@ -112,6 +124,9 @@ def questions(
         if metric.judged and paired:
             base, head = measured.pair(ask)
             found[ask.name] = Question(metric, head, base, paired)
+        elif metric.judged and ask.predicted:
+            base = measured.predicted(ask)
+            found[ask.name] = Question(metric, measured.evidence("head", ask), base, predicted=True)
         elif metric.judged:
             stored_base = stored_evidence(stored.get(ask.place), ask)
             found[ask.name] = Question(metric, measured.evidence("head", ask), stored_base, paired)

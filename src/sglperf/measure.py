@@ -6,7 +6,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from sglperf.config import Settings
@@ -15,9 +15,11 @@ from sglperf.core.derive import derive
 from sglperf.core.gates import Asked, Gate, Limits, failed_gates
 from sglperf.core.metric import Kind
 from sglperf.core.observation import RoundObservation
+from sglperf.core.prediction import PREDICTED, Departure, departures, predict
 from sglperf.core.server_config import ServerConfig
 from sglperf.errors import MeasurementError, ServerDied, SglperfError
 from sglperf.plan import Load, Plan
+from sglperf.predicting import cache_shape, sent_waves
 from sglperf.probes.counters import delta, flush_cache, read_counters
 from sglperf.probes.neighbours import NeighbourWatch
 from sglperf.server.failure import explain
@@ -25,10 +27,12 @@ from sglperf.server.launch import Server, start_server
 from sglperf.store import RunFolder
 from sglperf.target.resolve import Target
 from sglperf.workload.client import StreamingClient
+from sglperf.workload.rounds import Prompts, play
 
 # The scheduler's own count, under one name in every supported version.
 _TOKENS = "realtime_tokens_total"
 _TOKEN_MODES = {"prefill_tokens": "prefill_compute", "decode_tokens": "decode"}
+_EVICTED = "evicted_tokens_total"
 
 
 class Progress(Protocol):
@@ -47,6 +51,8 @@ class Round:
         gates: those it failed.
         finish_reasons: reason → requests.
         seconds: from sending the first request to the last token.
+        predicted: by metric name; what the cache model says of this round, where it is asked.
+        departures: by metric name; where the server departs from that.
     """
 
     side: str
@@ -58,6 +64,8 @@ class Round:
     gates: tuple[Gate, ...]
     finish_reasons: Mapping[str, int]
     seconds: float
+    predicted: Mapping[str, float] = field(default_factory=dict)
+    departures: Mapping[str, Departure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,7 +130,7 @@ def execute(
         still_open: told how many launches are complete, says which configs (by label) need another.
     """
     with StreamingClient() as client:
-        number, most = 0, plan.launches * len(plan.configs) * len(targets)
+        number, most = 0, plan.starts * len(targets)
         labels: Collection[str] = {config.label for config in plan.configs}
         for launch in range(plan.launches):
             for side, config in _schedule(plan, tuple(targets), launch):
@@ -148,8 +156,9 @@ def execute(
 def _schedule(plan: Plan, sides: Sequence[str], launch: int) -> Iterator[tuple[str, ServerConfig]]:
     """Servers in order: base-head, at the next launch head-base, so that neither side is always the later one."""
     for config in plan.configs:
-        for side in sides if launch % 2 == 0 else reversed(sides):
-            yield side, config
+        if launch < plan.launches_of(config):
+            for side in sides if launch % 2 == 0 else reversed(sides):
+                yield side, config
 
 
 def _name(side: str, targets: Mapping[str, Target]) -> str:
@@ -199,13 +208,15 @@ class _Job:
         log = self.folder.path / f"{self.side}-{self.config.label}-{self.launch}.log"
         with self._server(title, log) as server:
             for load in loads:
-                for _ in range(self.plan.warmup_rounds):
+                for _ in range(self.plan.warmup_rounds if load.timed else 0):
                     self.progress(f"{title}: warm-up, {load.workload.label}")
                     with self.measurements.timed("warm-up"):
                         self._observe(server, load)
             for index in range(self.plan.rounds):
                 # Each round begins with another workload, so that none always follows the same neighbour.
                 for load in (*loads[index % len(loads) :], *loads[: index % len(loads)]):
+                    if index and not load.timed:
+                        continue  # a count has no noise: one round tells it
                     self.progress(f"{title}: round {index + 1}/{self.plan.rounds}, {load.workload.label}")
                     self._round(server, load, index)
         self.progress(f"{title}: {self.plan.rounds} rounds of {len(loads)} workloads", done=True)
@@ -240,9 +251,11 @@ class _Job:
     def _round(self, server: Server, load: Load, index: int) -> None:
         """One round, repeated a bounded number of times while a gate rejects it."""
         for _ in range(1 + self.settings.round_retries):
-            observation = self._observe(server, load)
+            observation, prompts = self._observe(server, load)
             gates = failed_gates(observation, _asked(load), self._limits())
             round_ = self._digest(server, load, index, observation, gates)
+            if load.workload.predicted and not any(not gate.timing_only for gate in gates):
+                round_ = self._compared(load, round_, observation, prompts)
             self.measurements.seconds["load"] += round_.seconds
             self.measurements.rounds.append(round_)
             self.folder.append("round", {"round": round_, "observation": observation})
@@ -256,8 +269,8 @@ class _Job:
             foreign_cpu_share=self.settings.foreign_cpu_share,
         )
 
-    def _observe(self, server: Server, load: Load) -> RoundObservation:
-        """One round as it was seen.
+    def _observe(self, server: Server, load: Load) -> tuple[RoundObservation, Prompts]:
+        """One round as it was seen, and the prompts that were sent in it.
 
         Raises:
             ServerDied: the server went away, or did not answer within the round's time.
@@ -266,9 +279,15 @@ class _Job:
         try:
             before = self.counted or self._settled(server)
             neighbours, begin = NeighbourWatch(), time.monotonic()
-            requests, health = self.client.execute(server.base_url, load.round, timeout=timeout)
+            played = play(
+                self.client,
+                server.base_url,
+                load.round,
+                timeout=timeout,
+                flush=lambda: flush_cache(server.base_url, deadline=timeout),
+            )
             foreign, late = neighbours.foreign_share(), time.monotonic() - begin >= timeout
-            errors = [request.error for request in requests if request.error]
+            errors = [request.error for request in played.requests if request.error]
             if errors:
                 _await_death(server)
             if errors and late:
@@ -279,7 +298,8 @@ class _Job:
             raise
         counters = delta(before, after)
         self.counted.update(after)
-        return RoundObservation(requests, health, counters | _token_counts(counters), foreign)
+        counters |= _token_counts(counters)
+        return RoundObservation(played.requests, played.client, counters, foreign), played.prompts
 
     def _settled(self, server: Server) -> dict[str, float]:
         """Counters once nothing runs any more, and an empty prefix cache.
@@ -309,6 +329,22 @@ class _Job:
         )
 
 
+    def _compared(
+        self, load: Load, round_: Round, observation: RoundObservation, prompts: Prompts
+    ) -> Round:
+        """The round with what the cache model says of it."""
+        outputs = [request.output_ids for request in observation.requests]
+        prediction = predict(
+            cache_shape(self.config, self.target.adapter), sent_waves(load.round, prompts, outputs)
+        )
+        cached = [request.cached_tokens or 0 for request in observation.requests]
+        return replace(
+            round_,
+            predicted={metric: prediction.total(metric) for metric in PREDICTED},
+            departures=departures(prediction, cached, round_.values.get("evicted_tokens")),
+        )
+
+
 def believable(observation: RoundObservation, gates: Sequence[Gate]) -> dict[str, float]:
     """The round's values, as far as its gates leave them standing."""
     if any(not gate.timing_only for gate in gates):
@@ -332,13 +368,13 @@ def _token_counts(counters: Mapping[str, float]) -> dict[str, float]:
     """Tokens computed by each kind of pass. A kind that has not occurred yet has no counter: it counts zero."""
     if _TOKENS not in counters:
         return {}
-    return {name: counters.get(f"{_TOKENS}{{mode={mode}}}", 0.0) for name, mode in _TOKEN_MODES.items()}
+    counts = {name: counters.get(f"{_TOKENS}{{mode={mode}}}", 0.0) for name, mode in _TOKEN_MODES.items()}
+    return counts | {"evicted_tokens": counters.get(_EVICTED, 0.0)}
 
 
 def _asked(load: Load) -> Asked:
-    requests = load.round.requests
     return Asked(
-        tuple(len(request.input_ids) for request in requests),
-        tuple(request.max_new_tokens for request in requests),
+        load.round.prompt_tokens,
+        tuple(request.max_new_tokens for request in load.round.requests),
         load.workload.cold,
     )

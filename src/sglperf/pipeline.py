@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 
 from sglperf.config import Settings
 from sglperf.core.baseline import Baseline
@@ -24,6 +25,7 @@ from sglperf.evidence import (
 from sglperf.judging import Judging
 from sglperf.measure import Measurements, Progress, execute
 from sglperf.plan import Place, Plan
+from sglperf.predicting import check_predictable
 from sglperf.report.document import run_document
 from sglperf.store import BaselineFolder, RunFolder
 from sglperf.target.resolve import Target
@@ -88,6 +90,7 @@ def run(
     """
     begin = time.monotonic()
     _check_backends(plan, targets)
+    _check_predictions(plan, targets)
     paired = "base" in targets
     stored = {} if paired or settings.baseline == "off" else _read_baselines(plan, settings, site)
     noise = _read_calibrations(plan, settings, site)
@@ -130,6 +133,19 @@ def _check_backends(plan: Plan, targets: Mapping[str, Target]) -> None:
                 raise UsageError(
                     f"unknown attention backend {config.attention_backend!r}: {target.label} has {', '.join(sorted(known))}"
                 )
+
+
+def _check_predictions(plan: Plan, targets: Mapping[str, Target]) -> None:
+    """Before anything starts: rounds of which the cache model can say nothing, and policies that a side lacks."""
+    for target, config in product(targets.values(), plan.configs):
+        policies = target.adapter.eviction_policies
+        if target.adapter.exact and config.eviction_policy not in (None, *policies):
+            raise UsageError(
+                f"unknown eviction policy {config.eviction_policy!r}: {target.label} has {', '.join(policies)}"
+            )
+        for load in plan.loads(config):
+            if load.workload.predicted:
+                check_predictable(config, target.adapter, load.round)
 
 
 def _require_something(measurements: Measurements) -> None:
@@ -193,7 +209,8 @@ def _record(
     accepted = _ACCEPTED[settings.baseline]
     if not accepted:
         return ()
-    names = {name for name, verdict in verdicts.items() if verdict.status in accepted}
+    predicted = {ask.name for ask in measured.plan.asks if ask.predicted}
+    names = {name for name, verdict in verdicts.items() if verdict.status in accepted} - predicted
     points = {ask.point for ask in measured.plan.asks if ask.name in names}
     # A figure that carries no verdict of its own is kept beside those that do.
     names |= {

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sglperf.core.catalogue import METRICS
 from sglperf.core.metric import Kind
+from sglperf.core.prediction import PREDICTED
 from sglperf.core.server_config import ServerConfig
 from sglperf.errors import UsageError
 from sglperf.workload.plan import RoundPlan
@@ -36,6 +37,11 @@ class Ask:
     def place(self) -> Place:
         """Which baseline file it belongs to: its server config, whose fingerprint names the folder, and its area."""
         return self.config.label, self.area
+
+    @property
+    def predicted(self) -> bool:
+        """Whether the cache model says what it must be, so that no baseline is needed."""
+        return self.workload.predicted and self.metric in PREDICTED
 
     @property
     def name(self) -> str:
@@ -79,6 +85,15 @@ class Plan:
     def configs(self) -> tuple[ServerConfig, ...]:
         """Distinct server configs, in the order of first use."""
         return tuple({ask.config.label: ask.config for ask in self.asks}.values())
+
+    def launches_of(self, config: ServerConfig) -> int:
+        """Server starts of this config, at most. A count has no noise: where nothing is timed, one start tells it."""
+        return self.launches if any(load.timed for load in self.loads(config)) else 1
+
+    @property
+    def starts(self) -> int:
+        """Server starts of one target, at most."""
+        return sum(map(self.launches_of, self.configs))
 
     @property
     def family_size(self) -> int:

@@ -44,6 +44,7 @@ MARKERS = {
     "gpu": "needs a CUDA GPU",
     "nightly": "too long for a quick look; runs at night",
     "sweep(name, ...)": "take the values of these arguments from the profile's sweeps",
+    "server(name, setting=value, ...)": "measure on this entry of the profile's servers, with these settings changed",
 }
 
 
@@ -54,9 +55,37 @@ class Suite:
     settings: Settings
     folder: ConfigFolder
     model: Model
-    configs: tuple[ServerConfig, ...]
+    settings_of: Callable[[str | None, Mapping[str, Any]], Settings]
     plan: Plan | None = None
     outcome: Outcome | None = None
+
+    def configs(self, node: Any) -> tuple[ServerConfig, ...]:
+        """The servers that a test is parametrized by: the profile's own, or those of its ``server`` mark."""
+        mark = node.get_closest_marker("server")
+        if mark is None:
+            return server_configs(self.settings, self.model)
+        if len(mark.args) != 1:
+            raise pytest.UsageError(
+                f"{node.nodeid}: server takes one name, of an entry of the profile's servers; got {mark.args}"
+            )
+        found: list[ServerConfig] = []
+        for values in itertools.product(*map(_several, mark.kwargs.values())):
+            changes = dict(zip(mark.kwargs, values, strict=True))
+            words = [_word(name, value) for name, value in changes.items()]
+            settings = self.settings_of(mark.args[0], changes)
+            found += server_configs(settings, self.model, "-".join([mark.args[0], *words]))
+        return tuple(found)
+
+
+def _several(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _word(name: str, value: Any) -> str:
+    """A changed setting as a word of the server's label."""
+    if isinstance(value, bool):
+        return name.replace("_", "-") if value else f"no-{name.replace('_', '-')}"
+    return str(value)
 
 
 SUITE = pytest.StashKey[Suite]()
@@ -78,9 +107,13 @@ def pytest_collection(session: pytest.Session) -> None:
 
 def _suite(config: pytest.Config) -> Suite:
     folder = config_folder(config.rootpath)
-    settings = load_settings(folder, given_options(config), environment_variables(), _accelerators(config))
-    model = load_model(folder, settings.model)
-    return Suite(settings, folder, model, server_configs(settings, model))
+    given, variables, accelerators = given_options(config), environment_variables(), _accelerators(config)
+
+    def settings_of(server: str | None, changes: Mapping[str, Any]) -> Settings:
+        return load_settings(folder, given, variables, accelerators, server, changes)
+
+    settings = settings_of(None, {})
+    return Suite(settings, folder, load_model(folder, settings.model), settings_of)
 
 
 def _accelerators(config: pytest.Config) -> Sequence[str]:
@@ -109,8 +142,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     suite = metafunc.config.stash.get(SUITE, None)
     if suite is None or not {"server", "measure"} <= set(metafunc.fixturenames):
         return
-    ids = [config.label for config in suite.configs]
-    metafunc.parametrize("server", suite.configs, indirect=True, ids=ids, scope="session")
+    configs = _configs(metafunc, suite)
+    metafunc.parametrize(
+        "server", configs, indirect=True, ids=[config.label for config in configs], scope="session"
+    )
     sweeps = {
         name: _sweep(metafunc, suite, name)
         for mark in metafunc.definition.iter_markers("sweep")
@@ -120,11 +155,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(name, values, ids=[f"{name.removesuffix('_tokens')}{value}" for value in values])
     metrics = dict.fromkeys(
         ask.metric
-        for parameters in _combinations(metafunc, {"server": suite.configs, **sweeps})
+        for parameters in _combinations(metafunc, {"server": configs, **sweeps})
         for ask in planned_asks(suite, metafunc.definition, metafunc.function, parameters)
     )
     judged = [_metric_parameter(name) for name in metrics if name not in METRICS or METRICS[name].judged]
     metafunc.parametrize("measure", judged, indirect=True)
+
+
+def _configs(metafunc: pytest.Metafunc, suite: Suite) -> tuple[ServerConfig, ...]:
+    try:
+        return suite.configs(metafunc.definition)
+    except SglperfError as error:
+        raise pytest.UsageError(f"{metafunc.definition.nodeid}: {error}") from None
 
 
 def _sweep(metafunc: pytest.Metafunc, suite: Suite, name: str) -> tuple[int, ...]:
@@ -210,6 +252,12 @@ def planned_asks(
     }
     with contextlib.suppress(_Planned):
         function(**arguments)
+    metrics = [ask.metric for ask in planner.asks]
+    twice = next((name for name in metrics if metrics.count(name) > 1), None)
+    if twice is not None:
+        raise pytest.UsageError(
+            f"{node.nodeid}: asks for {twice} twice, and an item has one verdict: make it two tests, or parametrize it"
+        )
     return planner.asks
 
 

@@ -13,6 +13,27 @@ _METRICS = (
         "from sending a request to its first token; median over the round's requests",
     ),
     Metric(
+        "time_to_first_token_miss",
+        "s",
+        Better.LOWER,
+        Kind.TIMING,
+        "time to first token; median over the round's requests of which the prefix cache served nothing",
+    ),
+    Metric(
+        "time_to_first_token_hit",
+        "s",
+        Better.LOWER,
+        Kind.TIMING,
+        "time to first token; median over the round's requests of which the prefix cache served a part",
+    ),
+    Metric(
+        "prefix_cache_speedup",
+        "ratio",
+        Better.HIGHER,
+        Kind.TIMING,
+        "time to first token without the prefix cache over that with it",
+    ),
+    Metric(
         "inter_token_latency",
         "s",
         Better.LOWER,
@@ -75,6 +96,13 @@ _METRICS = (
         Better.HIGHER,
         Kind.EXACT,
         "prompt tokens of the round that the prefix cache served",
+    ),
+    Metric(
+        "evicted_tokens",
+        "tok",
+        Better.LOWER,
+        Kind.EXACT,
+        "tokens that the prefix cache gave up in the round to make room, from the scheduler's counter",
     ),
     Metric(
         "prefill_tokens",

@@ -28,6 +28,7 @@ def derive(round_: RoundObservation) -> dict[str, float]:
     """
     values = dict(_exact(round_))
     values["time_to_first_token"] = float(np.median([r.arrivals[0] - r.sent for r in round_.requests]))
+    values |= _hit_and_miss(round_)
     if "prompt_tokens" in values:
         values["prefill_throughput"] = values["prompt_tokens"] / _prefill_seconds(round_)
     gaps = np.concatenate([token_gaps(request) for request in round_.requests])
@@ -39,6 +40,21 @@ def derive(round_: RoundObservation) -> dict[str, float]:
     if throughput is not None:
         values["decode_throughput"] = throughput
     return values
+
+
+def _hit_and_miss(round_: RoundObservation) -> dict[str, float]:
+    """Time to first token with and without the prefix cache, where a round has both."""
+    waits: dict[bool, list[float]] = {False: [], True: []}
+    for request in round_.requests:
+        waits[bool(request.cached_tokens)].append(request.arrivals[0] - request.sent)
+    if not all(waits.values()):
+        return {}
+    miss, hit = float(np.median(waits[False])), float(np.median(waits[True]))
+    return {
+        "time_to_first_token_miss": miss,
+        "time_to_first_token_hit": hit,
+        "prefix_cache_speedup": miss / hit,
+    }
 
 
 def token_gaps(request: RequestObservation) -> FloatArray:
@@ -58,7 +74,7 @@ def _exact(round_: RoundObservation) -> Iterator[tuple[str, float]]:
         counts = [getattr(request, name) for request in round_.requests]
         if None not in counts:
             yield name, float(sum(counts))
-    for name in ("prefill_tokens", "decode_tokens"):
+    for name in ("prefill_tokens", "decode_tokens", "evicted_tokens"):
         if name in round_.counters:
             yield name, float(round_.counters[name])
 

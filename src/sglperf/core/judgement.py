@@ -9,6 +9,7 @@ from itertools import islice
 from sglperf.core.equivalence import Work, work_differences
 from sglperf.core.gates import Gate
 from sglperf.core.metric import Kind, Metric
+from sglperf.core.prediction import Departure
 from sglperf.core.verdict import Case, Policy, Status, Verdict, judge_family
 
 FEWEST_RUNS = 4
@@ -25,6 +26,7 @@ class Evidence:
         failure: why this side cannot be believed, or None.
         unit: of the values, as stored; None where it is the metric's by construction.
         runs: how many of the launches come from each run; None for launches of one run.
+        departure: where the first round that does departs from what is predicted of it, or None.
     """
 
     launches: Sequence[Sequence[float]]
@@ -32,6 +34,7 @@ class Evidence:
     failure: Gate | None = None
     unit: str | None = None
     runs: tuple[int, ...] | None = None
+    departure: Departure | None = None
 
     @property
     def run_is_unit(self) -> bool:
@@ -41,12 +44,17 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Question:
-    """One case to be judged. ``base`` is None where there is nothing to compare with."""
+    """One case to be judged. ``base`` is None where there is nothing to compare with.
+
+    Attributes:
+        predicted: ``base`` is what a model says of the head, not what another build did.
+    """
 
     metric: Metric
     head: Evidence
     base: Evidence | None
     paired: bool = False
+    predicted: bool = False
 
 
 def judge(questions: Mapping[str, Question], policy: Policy) -> dict[str, Verdict]:
@@ -58,7 +66,21 @@ def judge(questions: Mapping[str, Question], policy: Policy) -> dict[str, Verdic
     settled = {name: verdict for name, question in questions.items() if (verdict := _settled(question))}
     cases = {name: _case(question) for name, question in questions.items() if name not in settled}
     judged = judge_family(cases, policy)
-    return {name: settled.get(name) or judged[name] for name in questions}
+    return {
+        name: settled.get(name) or _told(question, judged[name]) for name, question in questions.items()
+    }
+
+
+def _told(question: Question, verdict: Verdict) -> Verdict:
+    """The verdict on a predicted metric, in terms of the requests that make it up: their sum may hide a difference."""
+    departure = question.head.departure
+    before = None if question.base is None else question.base.departure
+    if departure is not None and departure != before:
+        status = Status.REGRESSED if departure.worse else Status.IMPROVED
+        return replace(verdict, status=status, code=departure.code, sentence=departure.sentence)
+    if question.predicted and verdict.status is Status.UNCHANGED:
+        return replace(verdict, code="as-predicted", sentence="every request as the cache model predicts")
+    return verdict
 
 
 def _case(question: Question) -> Case:

@@ -44,6 +44,10 @@ class ServerConfig:
         max_running_requests: batch bound, pinned likewise.
         mem_fraction_static: share of device memory for weights and KV pool.
         random_seed: of the server's sampler and dummy weights.
+        prefix_cache: whether prompts are served from what earlier requests computed.
+        eviction_policy: which of the cache's contents goes first when the pool is full; None leaves it to the server.
+        chunked_prefill_tokens: most prompt tokens computed in one pass; None leaves it to the server.
+        variant: what sets it apart from the profile's plain server; empty for that one.
         arguments: further server arguments, as on a command line.
         environment: further environment variables of the server process.
     """
@@ -57,6 +61,10 @@ class ServerConfig:
     max_running_requests: int
     mem_fraction_static: float
     random_seed: int = 0
+    prefix_cache: bool = True
+    eviction_policy: str | None = None
+    chunked_prefill_tokens: int | None = None
+    variant: str = ""
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -67,5 +75,6 @@ class ServerConfig:
 
     @property
     def label(self) -> str:
-        """Short, stable and unique within a profile: ``torch_native-page16-tp1``."""
-        return f"{self.attention_backend}-page{self.page_size}-tp{'.'.join(map(str, self.tp_set))}"
+        """Short, stable and unique within a profile: ``torch_native-page16-tp0``, ``torch_native-page16-tp0-radix``."""
+        point = f"{self.attention_backend}-page{self.page_size}-tp{'.'.join(map(str, self.tp_set))}"
+        return f"{point}-{self.variant}" if self.variant else point

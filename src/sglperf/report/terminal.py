@@ -153,8 +153,16 @@ def _planned_starts(outcome: Outcome) -> str:
     plan = outcome.plan
     looks = "" if plan.fewest_launches == plan.launches else f"{outcome.looks.fewest} to "
     sides = "2 builds × " if "base" in outcome.measured.versions else ""
-    configs = f"{len(plan.configs)} configuration{'' if len(plan.configs) == 1 else 's'}"
-    return f"{sides}{configs} × {looks}{plan.launches} launches"
+    counted = len([config for config in plan.configs if plan.launches_of(config) == 1 < plan.launches])
+    timed = len(plan.configs) - counted
+    parts = [f"{_configurations(timed)} × {looks}{plan.launches} launches"] if timed else []
+    # What is only counted needs no second launch.
+    parts += [f"{_configurations(counted)} × 1 launch"] if counted else []
+    return sides + " and ".join(parts)
+
+
+def _configurations(count: int) -> str:
+    return f"{count} configuration{'' if count == 1 else 's'}"
 
 
 def _other_days(outcome: Outcome) -> Iterator[str]:

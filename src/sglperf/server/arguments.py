@@ -31,6 +31,9 @@ _OWNED = {
     "--max-running-requests": "max_running_requests of the profile",
     "--mem-fraction-static": "mem_fraction_static of the profile",
     "--random-seed": "random_seed of the profile",
+    "--chunked-prefill-size": "chunked_prefill_tokens of the profile",
+    "--disable-radix-cache": "prefix_cache of the profile",
+    "--radix-eviction-policy": "eviction_policy of the profile",
 }
 
 
@@ -82,6 +85,7 @@ def server_command(target: Target, config: ServerConfig, place: Place) -> list[s
     # Every shape is warmed up by the workload itself; SGLang's own request only delays the start.
     command += ["--skip-server-warmup"]
     command += ["--load-format", "dummy"] if config.model.dummy else []
+    command += _cache_arguments(config)
     command += _cpu_arguments(config) if config.device == "cpu" else []
     return [*command, *config.arguments]
 
@@ -122,6 +126,18 @@ def interpreted(target: Target, config: ServerConfig) -> bool:
     """Whether something on the path of every request is a Triton kernel, on a CPU."""
     paged = config.page_size > 1 and not target.adapter.pages_on_cpu
     return config.device == "cpu" and (config.attention_backend == "triton" or paged)
+
+
+def _cache_arguments(config: ServerConfig) -> list[str]:
+    """What is left to the server is not named at all, so that its defaults stay its own."""
+    words = [] if config.prefix_cache else ["--disable-radix-cache"]
+    if config.eviction_policy is not None:
+        words += ["--radix-eviction-policy", config.eviction_policy]
+    if config.eviction_policy == "priority":
+        words += ["--enable-priority-scheduling"]  # else a request that has a priority is refused
+    if config.chunked_prefill_tokens is not None:
+        words += ["--chunked-prefill-size", str(config.chunked_prefill_tokens)]
+    return words
 
 
 def _cpu_arguments(config: ServerConfig) -> list[str]:

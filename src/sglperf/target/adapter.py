@@ -66,6 +66,7 @@ class Adapter:
         first_token_latency: whether ``meta_info`` has it.
         queue_time_sums_waits: whether ``queue_time`` adds up every wait of a retracted request; before,
             it was the last one only.
+        splits_answers: whether the prefix cache keeps an answer apart from its prompt.
         pages_on_cpu: whether the paged allocator runs on a CPU without Triton's interpreter.
         exact: whether the target's version is a known one; if not, the above is a guess.
         notes: what a reader of results should know.
@@ -80,6 +81,7 @@ class Adapter:
     stage_seconds: bool
     first_token_latency: bool
     queue_time_sums_waits: bool
+    splits_answers: bool
     pages_on_cpu: bool
     exact: bool
     notes: tuple[str, ...] = ()
@@ -151,6 +153,7 @@ def _adapter(version: Version, exact: bool, notes: tuple[str, ...]) -> Adapter:
         stage_seconds=since("0.5.20"),
         first_token_latency=since("0.5.21"),
         queue_time_sums_waits=since("0.5.21"),
+        splits_answers=since("0.5.23"),
         pages_on_cpu=since("0.5.22"),
         exact=exact,
         notes=notes,

@@ -18,7 +18,10 @@ def http_request(base_url: str, request: RequestPlan) -> bytes:
     """The complete HTTP request: greedy, of exact length, streamed, on a connection of its own."""
     url = urlsplit(base_url)
     sampling = {"max_new_tokens": request.max_new_tokens, "temperature": 0, "ignore_eos": True}
-    body = orjson.dumps({"input_ids": request.input_ids, "stream": True, "sampling_params": sampling})
+    asked = {"input_ids": request.input_ids, "stream": True, "sampling_params": sampling}
+    if request.priority is not None:
+        asked["priority"] = request.priority
+    body = orjson.dumps(asked)
     head = HEAD.format(path=url.path.rstrip("/"), host=url.netloc)
     return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
 

@@ -24,10 +24,12 @@ class Workload:
     Class attributes:
         kind: the profile's section that fills open lengths, and the first word of the label.
         cold: whether the prefix cache must be empty of these prompts, so a hit is an error.
+        predicted: whether what the prefix cache serves is compared with the cache model instead of a baseline.
     """
 
     kind: ClassVar[str]
     cold: ClassVar[bool] = True
+    predicted: ClassVar[bool] = False
 
     def filled(self, defaults: Mapping[str, int]) -> Self:
         """The same shape with every open length taken from ``defaults``.
@@ -169,8 +171,12 @@ def distinct_prompts(lengths: list[int], *, seed: int, vocab_size: int) -> list[
 
 
 def plan_hash(plan: RoundPlan) -> str:
-    """Identity of what is sent: 16 hex digits over ids, lengths, send times and concurrency."""
+    """Identity of what is sent: 16 hex digits over ids, lengths, send times, concurrency and waves."""
     digest = hashlib.sha256(repr(plan.concurrency).encode())
     for request in plan.requests:
         digest.update(repr((request.input_ids, request.max_new_tokens, request.at)).encode())
+        if request.continues is not None or request.priority is not None:
+            digest.update(repr((request.continues, request.priority)).encode())
+    if plan.waves:
+        digest.update(repr([(wave.start, wave.concurrency, wave.flush) for wave in plan.waves]).encode())
     return digest.hexdigest()[:16]
