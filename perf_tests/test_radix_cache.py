@@ -75,7 +75,9 @@ def test_page_edges(server: Server, measure: Measure) -> None:
 @pytest.mark.parametrize("order", ["newest-first", "oldest-first", "every-other"])
 def test_eviction(server: Server, measure: Measure, order: str) -> None:
     """Twice as much as the pool holds: the least recently used goes first, and no more than is needed."""
-    measure(Eviction(order=order, pool_tokens=server.max_total_tokens)).expect("cached_tokens", "evicted_tokens")
+    measure(Eviction(order=order, pool_tokens=server.max_total_tokens)).expect(
+        "cached_tokens", "evicted_tokens"
+    )
 
 
 @pytest.mark.server("radix")
@@ -100,7 +102,9 @@ def test_together(server: Server, measure: Measure) -> None:
 @pytest.mark.server("radix")
 def test_chunked_prefill(server: Server, measure: Measure) -> None:
     """A prompt computed in chunks is as good a prefix as one computed at once."""
-    measure(Chunked(chunk_tokens=server.chunked_prefill_tokens or 512)).expect("cached_tokens", "evicted_tokens")
+    measure(Chunked(chunk_tokens=server.chunked_prefill_tokens or 512)).expect(
+        "cached_tokens", "evicted_tokens"
+    )
 
 
 @pytest.mark.server("radix")

@@ -213,9 +213,7 @@ def load_settings(
     return _validated(merged)
 
 
-def _server_layers(
-    documents: Mapping[str, Mapping[str, Any]], name: str
-) -> list[dict[str, tuple[Any, str]]]:
+def _server_layers(documents: Mapping[str, Mapping[str, Any]], name: str) -> list[dict[str, tuple[Any, str]]]:
     """What the suite and the profile say of one of the named servers."""
     known: dict[str, dict[str, Any]] = {}
     layers = []
@@ -227,7 +225,9 @@ def _server_layers(
         layers.append(_with_origin(servers.get(name, {}), f"{file}, servers.{name}"))
     if name not in known:
         names = ", ".join(known) or "none"
-        raise ConfigError(f"no settings for a server {name!r} in {' or '.join(documents)}: under servers is {names}")
+        raise ConfigError(
+            f"no settings for a server {name!r} in {' or '.join(documents)}: under servers is {names}"
+        )
     return layers
 
 

@@ -125,8 +125,8 @@ def questions(
             base, head = measured.pair(ask)
             found[ask.name] = Question(metric, head, base, paired)
         elif metric.judged and ask.predicted:
-            base = measured.predicted(ask)
-            found[ask.name] = Question(metric, measured.evidence("head", ask), base, predicted=True)
+            model = measured.predicted(ask)
+            found[ask.name] = Question(metric, measured.evidence("head", ask), model, predicted=True)
         elif metric.judged:
             stored_base = stored_evidence(stored.get(ask.place), ask)
             found[ask.name] = Question(metric, measured.evidence("head", ask), stored_base, paired)

@@ -328,10 +328,7 @@ class _Job:
             observation.client.wall_seconds,
         )
 
-
-    def _compared(
-        self, load: Load, round_: Round, observation: RoundObservation, prompts: Prompts
-    ) -> Round:
+    def _compared(self, load: Load, round_: Round, observation: RoundObservation, prompts: Prompts) -> Round:
         """The round with what the cache model says of it."""
         outputs = [request.output_ids for request in observation.requests]
         prediction = predict(

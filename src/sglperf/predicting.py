@@ -31,7 +31,7 @@ def cache_shape(config: ServerConfig, adapter: Adapter) -> CacheShape:
             chunk=config.chunked_prefill_tokens,
             enabled=config.prefix_cache,
             overlapped="--disable-overlap-schedule" not in config.arguments,
-            splits_answers=adapter.splits_answers,
+            rules=adapter.cache_rules,
         )
     except ValueError as error:
         raise UsageError(f"{config.label}: {error}") from None

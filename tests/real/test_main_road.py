@@ -7,7 +7,6 @@ are what these tests cost, so they share baselines and ask for few.
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "shell"))
+from faults import PAGE_SHORT, faulty
 from suite import Ended, Suite
 
 pytestmark = pytest.mark.skipif(
@@ -38,11 +38,6 @@ SLEEPS = (
     '        """Run a batch."""\n',
     '        """Run a batch."""\n        time.sleep(0.03)\n',
 )
-PAGE_SHORT = (
-    "srt/managers/schedule_batch.py",
-    "key_limit: Optional[int] = self._compute_max_prefix_len(input_len)",
-    "key_limit: Optional[int] = max(0, self._compute_max_prefix_len(input_len) - 16)",
-)
 OTHER_DEFAULT = (
     "srt/arg_groups/fields/schedule.py",
     'Use a larger value if you see requests being retracted frequently.",\n    ] = 1.0',
@@ -60,28 +55,6 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Suite:
     assert "recorded as baseline" in first.output
     assert set(suite.baselines()) == {"decode", "prefill"}
     return suite
-
-
-def faulty(folder: Path, file: str, good: str, bad: str) -> str:
-    """``--target`` of a copy of the installed SGLang in which ``good``, once in ``file``, is ``bad``."""
-    spec = importlib.util.find_spec("sglang")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    installed = Path(spec.submodule_search_locations[0])
-    shutil.copytree(installed, folder / "python" / "sglang", copy_function=_link)
-    changed = folder / "python" / "sglang" / file
-    text = changed.read_text()
-    assert text.count(good) == 1, f"{file} of this SGLang has no such line"
-    changed.unlink()  # the link, not the installed file
-    changed.write_text(text.replace(good, bad))
-    return f"--target={folder}"
-
-
-def _link(source: str, destination: str) -> None:
-    try:
-        os.link(source, destination)
-    except OSError:  # another file system
-        shutil.copy2(source, destination)
 
 
 def timings(ended: Ended) -> dict[str, str]:
@@ -109,7 +82,7 @@ def test_same_target_again(recorded: Suite) -> None:
 
 def test_sleeping_scheduler(recorded: Suite, tmp_path: Path) -> None:
     """A scheduler that sleeps before each batch is regressed on decode latency, and the test fails."""
-    ended = recorded.run("-m", "decode", faulty(tmp_path / "sglang", *SLEEPS), timeout=900)
+    ended = recorded.run("-m", "decode", faulty(tmp_path / "sglang", SLEEPS), timeout=900)
     assert ended.code == 1, ended.output
     assert ended.status("decode-p32-n24-s1", "inter_token_latency") == "regressed"
     assert ended.status("decode-p32-n24-s1", "decode_throughput") == "regressed"
@@ -118,7 +91,7 @@ def test_sleeping_scheduler(recorded: Suite, tmp_path: Path) -> None:
 
 def test_short_prefix_match(recorded: Suite, tmp_path: Path) -> None:
     """Prefix matching that is one page short is regressed on an exact metric."""
-    ended = recorded.run(*EXACT_ONLY, "-k", "reuse", faulty(tmp_path / "sglang", *PAGE_SHORT))
+    ended = recorded.run(*EXACT_ONLY, "-k", "reuse", faulty(tmp_path / "sglang", PAGE_SHORT))
     assert ended.code == 1, ended.output
     assert ended.status("repeat", "cached_tokens") == "regressed"
     assert "288 → 272 tok" in " ".join(ended.output.split())
@@ -126,7 +99,7 @@ def test_short_prefix_match(recorded: Suite, tmp_path: Path) -> None:
 
 def test_other_default(recorded: Suite, tmp_path: Path) -> None:
     """A default that another build changed is named, with both values."""
-    ended = recorded.run(*EXACT_ONLY, "-k", "reuse", faulty(tmp_path / "sglang", *OTHER_DEFAULT))
+    ended = recorded.run(*EXACT_ONLY, "-k", "reuse", faulty(tmp_path / "sglang", OTHER_DEFAULT))
     assert ended.code == 0, ended.output
     assert "schedule_conservativeness 1.0 → 0.9" in " ".join(ended.output.split())
 

@@ -86,9 +86,9 @@ def test_checkpoint_is_loaded_as_it_is() -> None:
 
 def test_further_arguments_come_last() -> None:
     """Further arguments follow, and may choose another sampling backend."""
-    config = replace(CPU, arguments=("--chunked-prefill-size", "512", "--sampling-backend=flashinfer"))
+    config = replace(CPU, arguments=("--schedule-policy", "lpm", "--sampling-backend=flashinfer"))
     command = server_command(TARGET, config, PLACE)
-    assert command[-3:] == ["--chunked-prefill-size", "512", "--sampling-backend=flashinfer"]
+    assert command[-3:] == ["--schedule-policy", "lpm", "--sampling-backend=flashinfer"]
     assert "--sampling-backend" not in command
 
 

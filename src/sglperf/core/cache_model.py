@@ -26,6 +26,25 @@ PROTECTED_HITS = 2
 
 
 @dataclass(frozen=True)
+class CacheRules:
+    """Where SGLang's versions decide differently; the defaults are the newest one's.
+
+    Attributes:
+        splits_answers: a prompt is an edge of its own, and worth one priority more than its answer. Since 0.5.20.
+        stores_last_token: the overlap scheduler runs one step more than is needed, which computes the keys and values
+            of the answer's last token; they are kept with the others. Until 0.5.21.
+        counts_stores: an edge is used once for each time that a request is stored, which is when its prompt is
+            computed and again when it ends; else once for each request. Until 0.5.21.
+        evicts_demand: where room is short, as much is evicted as is asked for, not as is missing. In 0.5.16.
+    """
+
+    splits_answers: bool = True
+    stores_last_token: bool = False
+    counts_stores: bool = False
+    evicts_demand: bool = False
+
+
+@dataclass(frozen=True)
 class CacheShape:
     """What decides the behaviour of a cache.
 
@@ -37,8 +56,7 @@ class CacheShape:
         enabled: False for a server that keeps nothing from one request to the next.
         overlapped: whether the next step is prepared before the last one's result is stored, as the overlap
             scheduler does: the first decode step then makes room while the prompt is not yet in the tree.
-        splits_answers: whether an answer is kept apart from its prompt, so that it can be evicted alone.
-            SGLang does so since 0.5.23.
+        rules: of the version.
 
     Raises:
         ValueError: a value that no server could have, with the culprit's name.
@@ -50,7 +68,7 @@ class CacheShape:
     chunk: int | None = None
     enabled: bool = True
     overlapped: bool = True
-    splits_answers: bool = True
+    rules: CacheRules = CacheRules()
 
     def __post_init__(self) -> None:
         if self.page_size < 1:
@@ -60,10 +78,12 @@ class CacheShape:
                 f"capacity is {self.capacity} tokens, less than one page of {self.page_size}: give the pool at least one"
             )
         if self.eviction not in EVICTION_POLICIES:
-            raise ValueError(f"unknown eviction policy {self.eviction!r}: the model has {', '.join(EVICTION_POLICIES)}")
+            raise ValueError(
+                f"unknown eviction policy {self.eviction!r}: the model has {', '.join(EVICTION_POLICIES)}"
+            )
         if self.chunk is not None and (self.chunk < 1 or self.chunk % self.page_size):
             raise ValueError(
-                f"chunk is {self.chunk} tokens, no multiple of the page of {self.page_size}: a chunk ends at a page's end"
+                f"chunk is {self.chunk} tokens, no multiple of the page of {self.page_size}: a chunk ends where a page does"
             )
 
 
@@ -212,7 +232,8 @@ class CacheModel:
             path.append(node)
         if known < len(tokens):
             parent = path[-1] if path else self._root
-            leaf = _Node(tokens[known:], parent, self._now(), hits=1, priority=priority)
+            hits = int(len(tokens) > counted)
+            leaf = _Node(tokens[known:], parent, self._now(), hits, priority)
             parent.children[leaf.tokens[:page]] = leaf
             path.append(leaf)
         return known, path
@@ -239,6 +260,8 @@ class CacheModel:
         page, evicted = self.shape.page_size, 0
         if self.free_tokens >= tokens:
             return 0
+        if self.shape.rules.evicts_demand:
+            tokens += self.free_tokens
         leaves = [self._ranked(node) for node in self._nodes() if self._evictable(node)]
         heapq.heapify(leaves)
         while leaves and self.free_tokens < tokens:
@@ -280,14 +303,14 @@ class _Request:
     Attributes:
         held: tokens whose keys and values exist for it, in the tree or on pages of its own.
         stored: leading tokens of these that are in the tree.
-        hit: leading tokens whose edges it has been counted for.
+        counted: leading tokens whose edges it has been counted for.
     """
 
     def __init__(self, cache: CacheModel, prompt: Tokens, output: Tokens, priority: int) -> None:
         self.cache, self.prompt, self.output, self.priority = cache, prompt, output, priority
         self.page = cache.shape.page_size
         self.path: list[_Node] = []
-        self.held = self.stored = self.hit = self.evicted = 0
+        self.held = self.stored = self.counted = self.evicted = 0
 
     def run(self) -> Served:
         cached = self._look_up() if self.cache.shape.enabled else 0
@@ -297,8 +320,6 @@ class _Request:
         return Served(cached, self.evicted)
 
     def _look_up(self) -> int:
-        # The scheduler looks at the whole prompt when it orders its queue, which is a use like any other.
-        self.cache._match(self.prompt)
         # The last token is always computed: its output is the first token of the answer.
         self._lock(self.cache._match(self.prompt[:-1]))
         self.held = self.stored = sum(len(node.tokens) for node in self.path)
@@ -312,18 +333,20 @@ class _Request:
             slack = self.page if self.page > 1 else 0
             self._extend(end, room=end - self.held + slack)
             if end < len(self.prompt):
-                self._store(self.prompt[:end])
+                self._store(self.prompt[:end], counts=not self.cache.shape.rules.counts_stores)
 
     def _decode(self) -> None:
-        """A step for each token after the first; the last token's own keys and values are never computed."""
-        steps = range(len(self.prompt) + 1, len(self.prompt) + len(self.output))
-        for length in steps:
-            first, overlapped = length == steps.start, self.cache.shape.overlapped
-            if first and not overlapped:
+        """A step for each token after the first, in which the keys and values of the one before it are computed."""
+        shape, last = self.cache.shape, len(self.prompt) + len(self.output) - 1
+        extra = shape.overlapped and shape.rules.stores_last_token
+        for length in range(len(self.prompt) + 1, last + 1 + extra):
+            # An answer of one token ends with its prompt, and both are stored at once.
+            first = length == len(self.prompt) + 1 and len(self.output) > 1
+            if first and not shape.overlapped:
                 self._store(self.prompt)
             # Room is made for a whole page at every step, though only the first token of a page takes one.
             self._extend(length, room=self.page)
-            if first and overlapped:
+            if first and shape.overlapped:
                 self._store(self.prompt)
 
     def _finish(self) -> None:
@@ -337,20 +360,21 @@ class _Request:
         self.evicted += self.cache._take(pages, room)
         self.held = end
 
-    def _store(self, tokens: Tokens) -> None:
+    def _store(self, tokens: Tokens, *, counts: bool = True) -> None:
         """Hand over what was computed; pages that the tree has already go back to the pool."""
         if not self.cache.shape.enabled:
             return
-        known, path = self.cache._insert(tokens, self.priority, self.hit)
+        known, path = self.cache._insert(tokens, self.priority, self.counted if counts else len(tokens))
         self.cache._free += max(0, known - self.stored) // self.page
-        self.stored = self.hit = len(tokens) // self.page * self.page
+        self.stored = len(tokens) // self.page * self.page
+        self.counted = 0 if self.cache.shape.rules.counts_stores else self.stored
         self._split_answer(tokens)
         self._lock(path)
 
     def _split_answer(self, tokens: Tokens) -> None:
         """Keep the prompt as an edge of its own, worth a little more than the answer."""
         whole = len(self.prompt) // self.page * self.page
-        if self.cache.shape.splits_answers and 0 < whole < len(tokens) // self.page * self.page:
+        if self.cache.shape.rules.splits_answers and 0 < whole < len(tokens) // self.page * self.page:
             self.cache._insert(self.prompt[:whole], self.priority + 1, whole)
 
     def _lock(self, path: list[_Node]) -> None:

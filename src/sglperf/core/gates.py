@@ -53,6 +53,13 @@ class Asked:
     cold: bool
 
 
+_COUNTED_TWICE = {
+    "prompt_tokens_total": "prompt_tokens",
+    "generation_tokens_total": "completion_tokens",
+    "cached_tokens_total": "cached_tokens",
+}
+
+
 def failed_gates(round_: RoundObservation, asked: Asked, limits: Limits) -> tuple[Gate, ...]:
     """All gates that the round fails, in the order in which they should be looked into."""
     failed = tuple(_request_gates(round_, asked))
@@ -91,6 +98,7 @@ def _health_gates(round_: RoundObservation, asked: Asked, limits: Limits) -> Ite
         yield Gate(
             "cache-not-cold", f"{tokens} prompt tokens came from the prefix cache, though it had been flushed"
         )
+    yield from _counter_gates(round_)
     foreign = round_.foreign_cpu
     if foreign is not None and not foreign <= limits.foreign_cpu_share:
         yield Gate(
@@ -108,6 +116,18 @@ def _health_gates(round_: RoundObservation, asked: Asked, limits: Limits) -> Ite
             "something else uses its processor",
             timing_only=True,
         )
+
+
+def _counter_gates(round_: RoundObservation) -> Iterator[Gate]:
+    """The server counts tokens twice: for each response, and in all. Where the two differ, neither can be believed."""
+    for counter, name in _COUNTED_TWICE.items():
+        counted, said = round_.counters.get(counter), [getattr(request, name) for request in round_.requests]
+        if counted is not None and None not in said and counted != sum(said):
+            yield Gate(
+                "counters-disagree",
+                f"the responses add up to {sum(said)} {name.replace('_', ' ')}, the server's counter {counter} rose by "
+                f"{counted:.0f}: one of the two is wrong",
+            )
 
 
 def _latency_timed(round_: RoundObservation) -> float:

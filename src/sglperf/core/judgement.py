@@ -66,9 +66,7 @@ def judge(questions: Mapping[str, Question], policy: Policy) -> dict[str, Verdic
     settled = {name: verdict for name, question in questions.items() if (verdict := _settled(question))}
     cases = {name: _case(question) for name, question in questions.items() if name not in settled}
     judged = judge_family(cases, policy)
-    return {
-        name: settled.get(name) or _told(question, judged[name]) for name, question in questions.items()
-    }
+    return {name: settled.get(name) or _told(question, judged[name]) for name, question in questions.items()}
 
 
 def _told(question: Question, verdict: Verdict) -> Verdict:

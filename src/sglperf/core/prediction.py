@@ -177,22 +177,29 @@ def _departures(
     if differing:
         yield "cached_tokens", _cache_departure(prediction, cached_tokens, differing)
     if evicted_tokens is not None and evicted_tokens != prediction.evicted_tokens:
-        yield "evicted_tokens", Departure(
-            evicted_tokens > prediction.evicted_tokens,
-            "evicted-more" if evicted_tokens > prediction.evicted_tokens else "evicted-less",
-            f"{evicted_tokens:.0f} tokens evicted, the cache model evicts {prediction.evicted_tokens}",
+        yield (
+            "evicted_tokens",
+            Departure(
+                evicted_tokens > prediction.evicted_tokens,
+                "evicted-more" if evicted_tokens > prediction.evicted_tokens else "evicted-less",
+                f"{evicted_tokens:.0f} tokens evicted, the cache model evicts {prediction.evicted_tokens}",
+            ),
         )
 
 
 def _cache_departure(prediction: Prediction, cached: Sequence[int], differing: Sequence[int]) -> Departure:
-    """Fewer cached tokens are worse, more are better; more than was ever sent is no hit but another prompt's answer."""
+    """Better only where some requests were served more and none less, whatever the sum.
+
+    More than was ever sent is no hit but another prompt's keys and values.
+    """
     never = [at for at in differing if cached[at] > prediction.requests[at].shared_tokens]
-    first = (never or differing)[0]
-    total, predicted = sum(cached), prediction.cached_tokens
-    lost = total < predicted or (total == predicted and cached[first] < prediction.requests[first].cached_tokens)
+    lost = [at for at in differing if cached[at] < prediction.requests[at].cached_tokens]
+    first = (never or lost or differing)[0]
     code = "served-what-was-never-sent" if never else "cached-less" if lost else "cached-more"
-    rest = f"{len(differing)} of {len(cached)} requests differ, {predicted} → {total} in all"
-    return Departure(bool(never) or lost, code, f"{_first(prediction.requests[first], first, cached[first])}; {rest}")
+    some = f"{len(differing)} of {len(cached)} requests differ"
+    total = f"{prediction.cached_tokens} → {sum(cached)} in all"
+    said = _first(prediction.requests[first], first, cached[first])
+    return Departure(bool(never or lost), code, f"{said}; {some}, {total}")
 
 
 def _first(expected: Expected, position: int, cached: int) -> str:

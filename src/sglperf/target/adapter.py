@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from packaging.version import InvalidVersion, Version
 
+from sglperf.core.cache_model import CacheRules
 from sglperf.errors import TargetError
 
 OLDEST = Version("0.5.16")
@@ -66,7 +67,7 @@ class Adapter:
         first_token_latency: whether ``meta_info`` has it.
         queue_time_sums_waits: whether ``queue_time`` adds up every wait of a retracted request; before,
             it was the last one only.
-        splits_answers: whether the prefix cache keeps an answer apart from its prompt.
+        cache_rules: how its prefix cache differs from the newest one's.
         pages_on_cpu: whether the paged allocator runs on a CPU without Triton's interpreter.
         exact: whether the target's version is a known one; if not, the above is a guess.
         notes: what a reader of results should know.
@@ -81,7 +82,7 @@ class Adapter:
     stage_seconds: bool
     first_token_latency: bool
     queue_time_sums_waits: bool
-    splits_answers: bool
+    cache_rules: CacheRules
     pages_on_cpu: bool
     exact: bool
     notes: tuple[str, ...] = ()
@@ -153,7 +154,13 @@ def _adapter(version: Version, exact: bool, notes: tuple[str, ...]) -> Adapter:
         stage_seconds=since("0.5.20"),
         first_token_latency=since("0.5.21"),
         queue_time_sums_waits=since("0.5.21"),
-        splits_answers=since("0.5.23"),
+        # Read from each package's memory cache and scheduler; 0.5.23's were also seen (tests/real/test_differential.py).
+        cache_rules=CacheRules(
+            splits_answers=since("0.5.20"),
+            stores_last_token=not since("0.5.22"),
+            counts_stores=not since("0.5.22"),
+            evicts_demand=not since("0.5.17"),
+        ),
         pages_on_cpu=since("0.5.22"),
         exact=exact,
         notes=notes,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from itertools import product
-from typing import ClassVar, Literal
+from typing import ClassVar
 
+from sglperf.errors import ConfigError
 from sglperf.workload.plan import RoundPlan
 from sglperf.workload.script import Script, Text
 from sglperf.workload.shapes import Workload
@@ -156,12 +157,12 @@ class Eviction(PrefixWorkload):
     """More prompts than the pool holds, then each again: newest first finds what is left, oldest first chases it away.
 
     Attributes:
-        order: in which they are asked again.
+        order: in which they are asked again: ``newest-first``, ``oldest-first`` or ``every-other``.
         pool_tokens: of the server's KV pool; twice as much is asked for.
         answer_tokens: of each answer, which the pool must hold too.
     """
 
-    order: Literal["newest-first", "oldest-first", "every-other"] = "newest-first"
+    order: str = "newest-first"
     pool_tokens: int = 4096
     answer_tokens: int = 1
     kind: ClassVar[str] = "eviction"
@@ -174,13 +175,17 @@ class Eviction(PrefixWorkload):
             "oldest-first": prompts,
             "every-other": [*prompts[::2], *prompts[1::2]],
         }
+        if self.order not in orders:
+            raise ConfigError(
+                f"workload Eviction has order = {self.order!r}: give one of {', '.join(orders)}"
+            )
         for number, prompt in enumerate((*prompts, *orders[self.order])):
             script.ask(prompt, new_tokens=self.answer_tokens + number % 2)
 
 
 @dataclass(frozen=True)
 class UnequalUse(PrefixWorkload):
-    """Prompts used once, twice, often, and of unequal priority, before the pool runs full: what a policy keeps of them.
+    """Prompts used twice, three times, often, and of unequal priority, until the pool runs full: each policy gives up others.
 
     Attributes:
         pool_tokens: of the server's KV pool.
@@ -192,17 +197,17 @@ class UnequalUse(PrefixWorkload):
     kind: ClassVar[str] = "unequal-use"
 
     def write(self, script: Script) -> None:
-        prompts = [script.text(self.pool_tokens // 10) for _ in range(6)]
-        for uses, prompt in enumerate(prompts, start=1):
-            for _ in range(1 + uses % 4):
-                script.ask(prompt, new_tokens=2, priority=self._priority(uses))
-        for _ in range(5):
-            script.ask(script.text(self.pool_tokens // 8), priority=self._priority(0))
-        for uses, prompt in enumerate(prompts, start=1):
-            script.ask(prompt, priority=self._priority(uses))
+        prompts = [script.text(self.pool_tokens // 10) for _ in range(9)]
+        for number, prompt in enumerate(prompts):
+            for _ in range(2 + 2 * number % 3):
+                script.ask(prompt, new_tokens=2, priority=self._priority(number))
+        for _ in range(3):
+            script.ask(script.text(self.pool_tokens // 10), priority=self._priority(0))
+        for number, prompt in enumerate(prompts):
+            script.ask(prompt, priority=self._priority(number))
 
     def _priority(self, number: int) -> int | None:
-        return None if self.priorities == 1 else number * 5 % self.priorities
+        return None if self.priorities == 1 else (number + 2) % self.priorities
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from time import monotonic
 from typing import Protocol
 
 from sglperf.core.observation import ClientHealth, RequestObservation
-from sglperf.workload.plan import RequestPlan, RoundPlan, spoken
-
+from sglperf.workload.plan import RoundPlan, spoken
 
 Prompts = tuple[tuple[int, ...], ...]
 """Token ids of each request's whole prompt, in plan order."""
@@ -69,9 +68,7 @@ def _answers(requests: Sequence[RequestObservation]) -> list[tuple[int, ...]]:
     return [request.output_ids for request in requests]
 
 
-def _placed(
-    observed: Sequence[RequestObservation], position: int, begun: float
-) -> list[RequestObservation]:
+def _placed(observed: Sequence[RequestObservation], position: int, begun: float) -> list[RequestObservation]:
     """A wave's observations at their place in the round, on the round's clock."""
     return [
         replace(

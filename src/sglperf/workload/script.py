@@ -32,7 +32,9 @@ class Script:
             ConfigError: fewer than one, or more texts than the vocabulary has tokens.
         """
         if tokens < 1:
-            raise ConfigError(f"a text of {tokens} tokens: a prompt needs at least one, so give it a length from 1 on")
+            raise ConfigError(
+                f"a text of {tokens} tokens: a prompt needs at least one, so give it a length from 1 on"
+            )
         if len(self._firsts) == len(self._vocabulary):
             raise ConfigError(
                 f"a text begins with each of the vocabulary's {len(self._vocabulary)} tokens already: "
