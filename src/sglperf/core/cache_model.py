@@ -16,7 +16,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 
 Tokens = tuple[int, ...]
 
@@ -129,8 +128,7 @@ class CacheModel:
 
     def __init__(self, shape: CacheShape) -> None:
         self.shape = shape
-        self._clock = count(1)
-        self._order = count()
+        self._time = 0
         self.flush()
 
     def flush(self) -> None:
@@ -167,8 +165,9 @@ class CacheModel:
 
     # Looking up and storing
 
-    def _now(self) -> float:
-        return next(self._clock)
+    def _now(self) -> int:
+        self._time += 1
+        return self._time
 
     def _match(self, tokens: Tokens) -> list[_Node]:
         """Edges of the longest path that ``tokens`` begins with, the last one cut to what is shared.
@@ -275,7 +274,7 @@ class CacheModel:
         return evicted
 
     def _ranked(self, node: _Node) -> tuple[float, float, int, _Node]:
-        return (*_RANKS[self.shape.eviction](node), next(self._order), node)
+        return (*_RANKS[self.shape.eviction](node), self._now(), node)
 
     def _evictable(self, node: _Node) -> bool:
         return node.parent is not None and not node.children and not node.locks
