@@ -23,6 +23,7 @@ from sglperf import (
     Server,
     SharedPrefix,
     Together,
+    TreeGrowth,
     UnequalUse,
 )
 
@@ -138,4 +139,17 @@ def test_speedup(server: Server, measure: Measure, prefix_tokens: int) -> None:
     """What the cache saves of the time to the first token, by the length of the prefix."""
     measure(HitOrMiss(prefix_tokens=prefix_tokens)).expect(
         "cached_tokens", "time_to_first_token_miss", "time_to_first_token_hit", "prefix_cache_speedup"
+    )
+
+
+@pytest.mark.sweep("nodes")
+def test_growth(server: Server, measure: Measure, nodes: int) -> None:
+    """Looking up and making room cost what they did in a tree of so many nodes, and grow no faster with it."""
+    measure(TreeGrowth(nodes=nodes)).expect(
+        "prefix_match_time",
+        "prefix_match_growth",
+        "prefix_match_exponent",
+        "prefix_eviction_time",
+        "prefix_eviction_growth",
+        "prefix_eviction_exponent",
     )

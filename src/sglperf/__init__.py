@@ -26,7 +26,7 @@ from sglperf.workload.prefixes import (
     UnequalUse,
 )
 from sglperf.workload.script import Script
-from sglperf.workload.shapes import Decode, Prefill, Repeat, Workload
+from sglperf.workload.shapes import Decode, Prefill, Repeat, TreeGrowth, Workload
 
 if TYPE_CHECKING:
     from sglperf.plugin import Expectation
@@ -55,6 +55,7 @@ __all__ = [
     "Server",
     "SharedPrefix",
     "Together",
+    "TreeGrowth",
     "UnequalUse",
     "Workload",
 ]

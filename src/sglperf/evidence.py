@@ -19,7 +19,7 @@ from sglperf.core.fingerprint import Fingerprint
 from sglperf.core.gates import Gate
 from sglperf.core.judgement import Evidence, Question
 from sglperf.core.metric import Kind
-from sglperf.measure import Measurements, Round
+from sglperf.measurements import Measurements, Round
 from sglperf.plan import Ask, Place, Plan
 
 # Raised whenever the client times differently, so that no ratio spans the change.
@@ -74,10 +74,10 @@ class Measured:
         value = next((one for one in values if one is not None), None)
         return None if value is None else Evidence(((value,),))
 
-    def context(self, side: str, config: str) -> BaselineContext | None:
-        """Versions and resolved arguments of a side's servers of this config; None where none came up."""
+    def context(self, side: str, ask: Ask) -> BaselineContext | None:
+        """Versions and resolved arguments of a side's servers, or workers, for this case; None where none came up."""
         for launch in self.measurements.launches:
-            if (launch.side, launch.config) == (side, config):
+            if (launch.side, launch.config, launch.worker) == (side, ask.config.label, ask.workload.worker):
                 return BaselineContext(versions=dict(self.versions[side]), resolved=dict(launch.resolved))
         return None
 
@@ -100,7 +100,7 @@ class Measured:
         return next((gate for gate in failed if not (exact and gate.timing_only)), None)
 
     def _work(self, side: str, ask: Ask, good: list[Round]) -> Work | None:
-        context = self.context(side, ask.config.label)
+        context = self.context(side, ask)
         if not good or context is None:
             return None
         load = next(load for load in self.plan.loads(ask.config) if load.workload.label == ask.workload.label)
@@ -149,7 +149,7 @@ def to_baseline(
     contexts: dict[str, BaselineContext] = {}
     cases: dict[str, BaselineCase] = {}
     for ask in measured.plan.asks:
-        context = measured.context("head", ask.config.label)
+        context = measured.context("head", ask)
         evidence = measured.evidence("head", ask)
         if ask.place != place or ask.name not in names or context is None or evidence.work is None:
             continue
@@ -192,12 +192,8 @@ def context_differences_by_config(
     """
     found: dict[str, dict[str, None]] = {}
     for ask in measured.plan.asks:
-        head = measured.context("head", ask.config.label)
-        base = (
-            measured.context("base", ask.config.label)
-            if paired
-            else _stored_context(stored.get(ask.place), ask)
-        )
+        head = measured.context("head", ask)
+        base = measured.context("base", ask) if paired else _stored_context(stored.get(ask.place), ask)
         if head is not None and base is not None:
             changed = context_differences(
                 {**base.versions, **base.resolved}, {**head.versions, **head.resolved}

@@ -23,7 +23,8 @@ from sglperf.evidence import (
     to_baseline,
 )
 from sglperf.judging import Judging
-from sglperf.measure import Measurements, Progress, execute
+from sglperf.measure import execute
+from sglperf.measurements import Measurements, Progress
 from sglperf.plan import Place, Plan
 from sglperf.predicting import check_predictable
 from sglperf.report.document import run_document

@@ -5,7 +5,7 @@ Its size fixes the family that is judged, so a partial run is held to the same s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sglperf.core.catalogue import METRICS
@@ -90,6 +90,10 @@ class Plan:
         """Server starts of this config, at most. A count has no noise: where nothing is timed, one start tells it."""
         return self.launches if any(load.timed for load in self.loads(config)) else 1
 
+    def rounds_of(self, loads: Sequence[Load]) -> int:
+        """Rounds of these workloads on one launch."""
+        return self.rounds if any(load.timed for load in loads) else 1
+
     @property
     def starts(self) -> int:
         """Server starts of one target, at most."""
@@ -109,7 +113,8 @@ class Plan:
 
     def _load(self, config: ServerConfig, shape: Workload, timed: bool) -> Load:
         round_ = shape.plan(seed=self.seed, vocab_size=config.model.vocab_size)
-        return Load(shape, round_, plan_hash(round_), timed)
+        identity = plan_hash(round_) if shape.worker is None else f"{shape.label}-seed{self.seed}"
+        return Load(shape, round_, identity, timed)
 
 
 def _judged_timing(ask: Ask) -> bool:

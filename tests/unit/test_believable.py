@@ -5,7 +5,7 @@ from __future__ import annotations
 from samples import observed, paced
 
 from sglperf.core.gates import Gate
-from sglperf.measure import believable
+from sglperf.serving import believable
 
 ROUND = observed(paced(0.1, [0.01] * 3), counters={"decode_tokens": 3.0})
 LATE = Gate("client-lag", "late", timing_only=True)

@@ -20,7 +20,7 @@ from sglperf.evidence import (
     stored_evidence,
     to_baseline,
 )
-from sglperf.measure import Measurements, Round
+from sglperf.measurements import Measurements, Round
 from sglperf.plan import Ask, make_plan
 from sglperf.workload.shapes import Repeat
 

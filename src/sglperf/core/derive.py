@@ -6,7 +6,7 @@ two targets are never compared through two definitions. Definitions: docs/metric
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,24 @@ def _hit_and_miss(round_: RoundObservation) -> dict[str, float]:
         "time_to_first_token_hit": hit,
         "prefix_cache_speedup": miss / hit,
     }
+
+
+def growth(nodes: Sequence[int], match: Sequence[float], evict: Sequence[float]) -> dict[str, float]:
+    """Cost of the prefix cache's operations in its largest tree, and how it grew from the smallest.
+
+    Args:
+        nodes: of each tree, ascending; shape (trees,).
+        match, evict: seconds of a lookup and of an eviction in each; shape (trees,).
+
+    Returns:
+        Metric name → value. The exponent is the slope of log time over log nodes, by least squares.
+    """
+    values = {}
+    for name, seconds in (("match", match), ("eviction", evict)):
+        values[f"prefix_{name}_time"] = float(seconds[-1])
+        values[f"prefix_{name}_growth"] = float(seconds[-1] / seconds[0])
+        values[f"prefix_{name}_exponent"] = float(np.polyfit(np.log(nodes), np.log(seconds), 1)[0])
+    return values
 
 
 def token_gaps(request: RequestObservation) -> FloatArray:

@@ -99,14 +99,7 @@ def _health_gates(round_: RoundObservation, asked: Asked, limits: Limits) -> Ite
             "cache-not-cold", f"{tokens} prompt tokens came from the prefix cache, though it had been flushed"
         )
     yield from _counter_gates(round_)
-    foreign = round_.foreign_cpu
-    if foreign is not None and not foreign <= limits.foreign_cpu_share:
-        yield Gate(
-            "host-busy",
-            f"something else used {foreign:.0%} of the processors, more than {limits.foreign_cpu_share:.0%}: "
-            "end it, or run again when the machine is quiet",
-            timing_only=True,
-        )
+    yield from host_gates(round_.foreign_cpu, limits)
     latency = _latency_timed(round_)
     bound = max(limits.client_lag_floor, limits.client_lag_share * latency)
     if not round_.client.lag_p99 <= bound:  # so that NaN fails it
@@ -114,6 +107,17 @@ def _health_gates(round_: RoundObservation, asked: Asked, limits: Limits) -> Ite
             "client-lag",
             f"the client was late by {round_.client.lag_p99 * 1e3:.1f} ms (p99), more than {bound * 1e3:.1f} ms: "
             "something else uses its processor",
+            timing_only=True,
+        )
+
+
+def host_gates(foreign: float | None, limits: Limits) -> Iterator[Gate]:
+    """Whether the machine was the round's own, by the share of its processors that something else used."""
+    if foreign is not None and not foreign <= limits.foreign_cpu_share:
+        yield Gate(
+            "host-busy",
+            f"something else used {foreign:.0%} of the processors, more than {limits.foreign_cpu_share:.0%}: "
+            "end it, or run again when the machine is quiet",
             timing_only=True,
         )
 

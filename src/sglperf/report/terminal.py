@@ -20,6 +20,7 @@ from sglperf.report.quantity import center, quantity
 
 if TYPE_CHECKING:
     from sglperf.config import Settings
+    from sglperf.measurements import Measurements
     from sglperf.pipeline import Outcome
     from sglperf.plan import Ask
 
@@ -137,7 +138,7 @@ def _lines(outcome: Outcome, settings: Settings) -> Iterator[str]:
     measurements = outcome.measured.measurements
     seconds = outcome.seconds
     yield (
-        f"{len(measurements.launches)} server starts ({_planned_starts(outcome)}); "
+        f"{_starts(measurements)} ({_planned_starts(outcome)}); "
         f"{seconds['total']:.0f} s: starts {seconds.get('start', 0):.0f} s, load {seconds.get('load', 0):.0f} s, "
         f"warm-up {seconds.get('warm-up', 0):.0f} s"
     )
@@ -147,6 +148,15 @@ def _lines(outcome: Outcome, settings: Settings) -> Iterator[str]:
         yield "no baseline read or recorded (--baseline off)"
     yield from outcome.notes
     yield f"kept in {outcome.folder}"
+
+
+def _starts(measurements: Measurements) -> str:
+    servers = sum(launch.worker is None for launch in measurements.launches)
+    workers = len(measurements.launches) - servers
+    kinds = {"server": servers, "worker": workers}
+    return " and ".join(
+        f"{number} {kind} start{'' if number == 1 else 's'}" for kind, number in kinds.items() if number
+    )
 
 
 def _planned_starts(outcome: Outcome) -> str:

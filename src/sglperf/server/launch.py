@@ -127,7 +127,7 @@ def start_server(
             name=name,
             model_path=materialize(config.model, cache / "models"),
             # Not in the results folder: ZeroMQ's socket paths must stay below 108 characters.
-            directory=Path(stack.enter_context(_scratch())),
+            directory=Path(stack.enter_context(scratch())),
             cache=cache / "jit",
             # By index, not by UUID: SGLang's custom all-reduce reads numbers, and gives up in silence on anything else.
             devices=tuple(map(str, config.tp_set)) if cuda else (),
@@ -137,7 +137,8 @@ def start_server(
 
 
 @contextlib.contextmanager
-def _scratch() -> Iterator[str]:
+def scratch() -> Iterator[str]:
+    """A folder for one launch; ``/tmp`` keeps its path short, which ZeroMQ's sockets need."""
     with tempfile.TemporaryDirectory(prefix="sglperf-", ignore_cleanup_errors=True) as directory:
         yield directory
 
@@ -154,7 +155,7 @@ def _launch(
 ) -> Server:
     command = server_command(target, config, place)
     environment = server_environment(target, config, place, os.environ)
-    _open_log(log, command, environment)
+    open_log(log, command, environment)
     started = time.monotonic()
     guarded = guard(command, environment=environment, directory=place.directory, log=log)
     stack.callback(guarded.stop)
@@ -197,7 +198,12 @@ def _freeze_garbage(url: str) -> None:
         httpx.post(url, timeout=10.0, trust_env=False, verify=False)
 
 
-def _open_log(log: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
+def open_log(log: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Begin a log with the command line that it is the output of.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
     own = {name: value for name, value in environment.items() if os.environ.get(name) != value}
     words = [*(f"{name}={shlex.quote(value)}" for name, value in sorted(own.items())), shlex.join(command)]
     try:

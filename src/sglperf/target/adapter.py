@@ -67,6 +67,7 @@ class Adapter:
         first_token_latency: whether ``meta_info`` has it.
         queue_time_sums_waits: whether ``queue_time`` adds up every wait of a retracted request; before,
             it was the last one only.
+        unified_radix_cache: whether a server's prefix cache is the unified one; else it is the older class.
         cache_rules: how its prefix cache differs from the newest one's.
         pages_on_cpu: whether the paged allocator runs on a CPU without Triton's interpreter.
         exact: whether the target's version is a known one; if not, the above is a guess.
@@ -82,6 +83,7 @@ class Adapter:
     stage_seconds: bool
     first_token_latency: bool
     queue_time_sums_waits: bool
+    unified_radix_cache: bool
     cache_rules: CacheRules
     pages_on_cpu: bool
     exact: bool
@@ -154,6 +156,7 @@ def _adapter(version: Version, exact: bool, notes: tuple[str, ...]) -> Adapter:
         stage_seconds=since("0.5.20"),
         first_token_latency=since("0.5.21"),
         queue_time_sums_waits=since("0.5.21"),
+        unified_radix_cache=since("0.5.19"),
         # Read from each package's memory cache and scheduler; 0.5.23's were also seen (tests/real/test_differential.py).
         cache_rules=CacheRules(
             splits_answers=since("0.5.20"),

@@ -25,11 +25,13 @@ class Workload:
         kind: the profile's section that fills open lengths, and the first word of the label.
         cold: whether the prefix cache must be empty of these prompts, so a hit is an error.
         predicted: whether what the prefix cache serves is compared with the cache model instead of a baseline.
+        worker: script of `sglperf.workers` that measures it without a server; None for what is sent to a server.
     """
 
     kind: ClassVar[str]
     cold: ClassVar[bool] = True
     predicted: ClassVar[bool] = False
+    worker: ClassVar[str | None] = None
 
     def filled(self, defaults: Mapping[str, int]) -> Self:
         """The same shape with every open length taken from ``defaults``.
@@ -148,6 +150,36 @@ class Repeat(Workload):
     @property
     def longest(self) -> int:
         return (self.prompt_tokens or 0) + 1
+
+
+@dataclass(frozen=True)
+class TreeGrowth(Workload):
+    """The prefix cache's own lookup and eviction, in a tree of so many nodes and in smaller ones.
+
+    Attributes:
+        nodes: of the largest tree; None takes the profile's. The smallest has a tenth of them.
+    """
+
+    nodes: int | None = None
+    kind: ClassVar[str] = "tree-growth"
+    worker: ClassVar[str | None] = "radix_tree"
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Nodes of each tree, ascending: three sizes, evenly apart on a logarithmic scale."""
+        assert self.nodes is not None
+        return tuple(round(self.nodes * 10**power) for power in (-1, -0.5, 0))
+
+    def plan(self, *, seed: int, vocab_size: int) -> RoundPlan:  # noqa: ARG002 - no server, no vocabulary
+        return RoundPlan(())
+
+    @property
+    def label(self) -> str:
+        return f"{self.kind}-{self.nodes}"
+
+    @property
+    def longest(self) -> int:
+        return 0
 
 
 def distinct_prompts(lengths: list[int], *, seed: int, vocab_size: int) -> list[tuple[int, ...]]:

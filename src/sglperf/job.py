@@ -1,0 +1,70 @@
+"""One launch to be made, and where what it yields goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sglperf.config import Settings
+from sglperf.core.gates import Gate
+from sglperf.core.server_config import ServerConfig
+from sglperf.errors import MeasurementError
+from sglperf.measurements import Launch, Measurements, Progress, Round
+from sglperf.plan import Plan
+from sglperf.store import RunFolder
+from sglperf.target.resolve import Target
+
+
+@dataclass(frozen=True)
+class Job:
+    """One launch of one server config on one side.
+
+    Attributes:
+        launch: its number, from 0.
+        measurements: where its launch, rounds and failure are kept.
+    """
+
+    plan: Plan
+    settings: Settings
+    side: str
+    target: Target
+    config: ServerConfig
+    launch: int
+    folder: RunFolder
+    progress: Progress
+    measurements: Measurements
+
+    @property
+    def log(self) -> Path:
+        """Where the output of its processes goes."""
+        return self.folder.path / f"{self.side}-{self.config.label}-{self.launch}.log"
+
+    def attempt(self, work: Callable[[], None], title: str) -> None:
+        """Do it; what keeps it from being measured is kept as its config's failure."""
+        try:
+            work()
+        except MeasurementError as error:
+            self.measurements.failures[self.side, self.config.label] = Gate(_code(error), str(error))
+            self.folder.append(
+                "failure",
+                {"side": self.side, "config": self.config.label, "launch": self.launch, "error": str(error)},
+            )
+            self.progress(f"{title}: failed, see below", done=True)
+
+    def launched(self, launch: Launch) -> None:
+        """Keep that a process came up."""
+        self.measurements.launches.append(launch)
+        self.folder.append("launch", {"launch": launch})
+
+    def measured(self, round_: Round, observation: object) -> None:
+        """Keep a round the moment it exists, with what was observed in it."""
+        self.measurements.seconds["load"] += round_.seconds
+        self.measurements.rounds.append(round_)
+        self.folder.append("round", {"round": round_, "observation": observation})
+
+
+def _code(error: MeasurementError) -> str:
+    return {"LaunchError": "launch-failed", "ServerDied": "server-died"}.get(
+        type(error).__name__, "not-measured"
+    )

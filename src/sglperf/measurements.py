@@ -1,0 +1,91 @@
+"""What a run has measured, as plain values: launches, rounds, failures, and where the time went."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sglperf.core.gates import Gate
+from sglperf.core.prediction import Departure
+
+
+class Progress(Protocol):
+    """Where a run says what it is doing. ``done`` lines stay; the others may be overwritten by the next."""
+
+    def __call__(self, text: str, *, done: bool = False) -> None: ...
+
+
+@dataclass(frozen=True)
+class Round:
+    """A measured round, without its raw arrivals, which are in the journal.
+
+    Attributes:
+        side, config, launch, workload, index: which round it is.
+        values: by metric name; where a gate failed, none, or only the exact ones.
+        gates: those it failed.
+        finish_reasons: reason → requests.
+        seconds: from sending the first request to the last token.
+        predicted: by metric name; what the cache model says of this round, where it is asked.
+        departures: by metric name; where the server departs from that.
+    """
+
+    side: str
+    config: str
+    launch: int
+    workload: str
+    index: int
+    values: Mapping[str, float]
+    gates: tuple[Gate, ...]
+    finish_reasons: Mapping[str, int]
+    seconds: float
+    predicted: Mapping[str, float] = field(default_factory=dict)
+    departures: Mapping[str, Departure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One server, or worker, from start to stop.
+
+    Attributes:
+        startup_seconds: until it was ready.
+        resolved: its resolved arguments.
+        kv_capacity_tokens: tokens that its KV cache holds.
+        worker: script of a worker; None for a server.
+    """
+
+    side: str
+    config: str
+    index: int
+    startup_seconds: float
+    version: str
+    resolved: Mapping[str, Any]
+    kv_capacity_tokens: int | None
+    worker: str | None = None
+
+
+@dataclass
+class Measurements:
+    """All that was measured, growing while a plan is executed.
+
+    Attributes:
+        failures: (side, config) → why its launches stopped.
+        seconds: where the wall time went: ``start``, ``load``, ``warm-up``, ``stop``.
+    """
+
+    launches: list[Launch] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)
+    failures: dict[tuple[str, str], Gate] = field(default_factory=dict)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Book the block's wall time under ``what``."""
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[what] += time.monotonic() - begin
