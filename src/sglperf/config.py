@@ -209,8 +209,16 @@ def load_settings(
     ]
     merged: dict[str, tuple[Any, str]] = {}
     for layer in layers:
-        merged |= layer
+        merged |= {name: _over(merged.get(name), entry) for name, entry in layer.items()}
     return _validated(merged)
+
+
+def _over(below: tuple[Any, str] | None, entry: tuple[Any, str]) -> tuple[Any, str]:
+    """An entry laid over the one below; where both are mappings, such as sweeps by name, key by key."""
+    value, origin = entry
+    if below is not None and isinstance(below[0], dict) and isinstance(value, dict):
+        return below[0] | value, origin
+    return entry
 
 
 def _server_layers(documents: Mapping[str, Mapping[str, Any]], name: str) -> list[dict[str, tuple[Any, str]]]:

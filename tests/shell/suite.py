@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ SMALL = {
     },
     "sweeps": {"streams": [1, 4], "prompt_tokens": [64]},
 }
+
+# The double remembers prompts, but has no pool that could be full and no tree.
+NOT_DOUBLED = ("test_radix_cache.py",)
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,14 @@ class Ended:
 class Suite:
     """``perf_tests``, ``config`` and ``conftest.py`` in a folder where a test may break them."""
 
-    def __init__(self, folder: Path, profile: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, profile: Mapping[str, Any], *, without: Sequence[str] = ()) -> None:
+        """``without``: perf tests that are left out."""
         self.folder = folder
         folder.mkdir(parents=True)
         for name in ("perf_tests", "config"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in without:
+            (folder / "perf_tests" / name).unlink()
         for name in ("conftest.py", "pyproject.toml"):
             shutil.copy(ROOT / name, folder)
         base = yaml.safe_load((ROOT / "config/profiles/cpu.yaml").read_text())

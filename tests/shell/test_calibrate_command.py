@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from double import make_target
-from suite import SMALL, Suite
+from suite import NOT_DOUBLED, SMALL, Suite
 
 
 @pytest.fixture
 def suite(tmp_path: Path) -> Suite:
-    return Suite(tmp_path / "suite", SMALL)
+    return Suite(tmp_path / "suite", SMALL, without=NOT_DOUBLED)
 
 
 def sglperf(suite: Suite, *arguments: str) -> subprocess.CompletedProcess[str]:

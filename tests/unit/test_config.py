@@ -505,3 +505,61 @@ def test_launches_are_a_number_or_a_range(folder: ConfigFolder, given: object, f
     settings = load(folder, launches=given)
 
     assert (settings.fewest_launches, settings.most_launches) == (fewest, most)
+
+
+# Named servers
+
+
+@pytest.fixture
+def served(folder: ConfigFolder) -> ConfigFolder:
+    """A suite and a profile that both say something of a server."""
+    with (folder.path / "suite.yaml").open("a") as file:
+        file.write("servers:\n  tight: {page_sizes: [1, 64], max_total_tokens: 4096, eviction_policy: lru}\n")
+        file.write("sweeps: {nodes: [1000]}\n")
+    with (folder.path / "profiles/cpu.yaml").open("a") as file:
+        file.write("servers:\n  tight: {max_total_tokens: 2048}\n")
+    return folder
+
+
+def test_a_named_server_is_laid_over_the_profile(served):
+    """Suite, then profile; what neither says stays as it is; options and the test's own changes win."""
+    settings = load_settings(served, {"profile": "cpu"}, {}, [], "tight", {"eviction_policy": "lfu"})
+
+    assert settings.page_sizes == (1, 64)
+    assert settings.max_total_tokens == 2048
+    assert settings.origin("max_total_tokens").endswith("cpu.yaml, servers.tight")
+    assert (settings.eviction_policy, settings.origin("eviction_policy")) == ("lfu", "the test's own mark")
+    assert load_settings(served, {"profile": "cpu", "page_sizes": (16,)}, {}, [], "tight").page_sizes == (16,)
+    assert load_settings(served, {"profile": "cpu"}, {}, []).eviction_policy is None
+
+
+def test_an_unknown_server_is_refused_with_those_that_there_are(served):
+    """A mark that names no server is told which there are."""
+    with pytest.raises(
+        ConfigError,
+        match="no settings for a server 'wide' in .*suite.yaml or .*cpu.yaml: under servers is tight",
+    ):
+        load_settings(served, {"profile": "cpu"}, {}, [], "wide")
+
+
+def test_sweeps_are_laid_over_one_another_by_name(served):
+    """A profile that has sweeps of its own keeps the suite's others."""
+    assert load_settings(served, {"profile": "cpu"}, {}, []).sweeps["nodes"] == (1000,)
+
+
+def test_chunks_are_whole_pages(served):
+    """A chunk that is no multiple of a page is refused, with both."""
+    with pytest.raises(
+        ConfigError, match="chunked_prefill_tokens is 100: not a multiple of the page of 64 tokens"
+    ):
+        load_settings(served, {"profile": "cpu"}, {}, [], "tight", {"chunked_prefill_tokens": 100})
+
+
+def test_every_shipped_server_can_be_configured():
+    """Each of the suite's named servers goes with every profile."""
+    shipped = ConfigFolder(Path(__file__).parents[2] / "config")
+    for profile in shipped.names("profiles"):
+        for name in read_yaml(shipped.path / "suite.yaml")["servers"]:
+            settings = load_settings(shipped, {"profile": profile}, {}, [], name)
+            configs = server_configs(settings, load_model(shipped, settings.model), name)
+            assert all(config.label.endswith(f"-{name}") for config in configs)

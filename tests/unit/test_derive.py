@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from samples import observed, paced, request
 
 from sglperf.core.catalogue import METRICS
-from sglperf.core.derive import derive, token_gaps
+from sglperf.core.derive import derive, growth, token_gaps
 from sglperf.core.metric import Kind
 from sglperf.core.observation import RequestObservation, RoundObservation
 
@@ -282,3 +282,30 @@ def test_counters_are_exact_values_and_zero_is_one_of_them():
     assert values["prefill_tokens"] == 0
     assert "decode_tokens" not in values
     assert "evicted_tokens_total" not in values
+
+
+def test_hits_and_misses_are_told_apart_by_what_was_cached():
+    """Time to first token with and without the cache, and their ratio, where a round has both."""
+    miss, hit = request([0.4]), request([0.1], cached_tokens=16)
+
+    values = derive(observed(miss, hit, request([0.6]), request([0.2], cached_tokens=32)))
+
+    assert values["time_to_first_token_miss"] == pytest.approx(0.5)
+    assert values["time_to_first_token_hit"] == pytest.approx(0.15)
+    assert values["prefix_cache_speedup"] == pytest.approx(0.5 / 0.15)
+    assert "prefix_cache_speedup" not in derive(observed(miss))
+    assert "prefix_cache_speedup" not in derive(observed(hit))
+
+
+@given(st.floats(-0.5, 2.0), st.floats(1e-7, 1e-2))
+def test_an_exponent_is_read_back(exponent, seconds):
+    """Times that grow as a power of the number of nodes have that power as exponent, and its growth over a decade."""
+    nodes = (100, 316, 1000)
+    times = [seconds * (size / 1000) ** exponent for size in nodes]
+
+    values = growth(nodes, match=times, evict=times[::-1])
+
+    assert values["prefix_match_time"] == pytest.approx(seconds)
+    assert values["prefix_match_exponent"] == pytest.approx(exponent, abs=1e-6)
+    assert values["prefix_match_growth"] == pytest.approx(10**exponent)
+    assert values["prefix_eviction_growth"] == pytest.approx(10**-exponent)

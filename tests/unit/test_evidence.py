@@ -11,6 +11,7 @@ from samples import FINGERPRINT, SHAPE, ask, measured_round, server, started, st
 from sglperf.core.baseline import Baseline, dump_baseline, parse_baseline
 from sglperf.core.gates import Gate
 from sglperf.core.judgement import judge
+from sglperf.core.prediction import Departure
 from sglperf.core.verdict import Policy, Status
 from sglperf.evidence import (
     CLIENT,
@@ -20,9 +21,10 @@ from sglperf.evidence import (
     stored_evidence,
     to_baseline,
 )
-from sglperf.measurements import Measurements, Round
+from sglperf.measurements import Launch, Measurements, Round
 from sglperf.plan import Ask, make_plan
-from sglperf.workload.shapes import Repeat
+from sglperf.workload.prefixes import ColdWarm
+from sglperf.workload.shapes import Repeat, TreeGrowth
 
 ITL, TTFT, CACHED, SLOPE = map(
     ask, ("inter_token_latency", "time_to_first_token", "cached_tokens", "inter_token_latency_slope")
@@ -324,3 +326,40 @@ def test_a_shape_that_changed_is_another_point():
     longer = ask(workload=replace(SHAPE, new_tokens=8))
 
     assert stored_evidence(stored(), longer) is None
+
+
+# What a model predicts
+
+
+def test_the_model_takes_the_place_of_a_baseline():
+    """A predicted case is compared with the model, whatever a baseline holds, and carries where it departs."""
+    one = ask("cached_tokens", workload=ColdWarm())
+    less = Departure(True, "cached-less", "request 2: 272 cached, 288 predicted")
+    round_ = measured_round(
+        0,
+        {"cached_tokens": 272.0},
+        like=one,
+        predicted={"cached_tokens": 288.0},
+        departures={"cached_tokens": less},
+    )
+    plan = make_plan([one], launches=1, rounds=1, warmup_rounds=1, seed=0)
+    found = Measured(plan, Measurements([started(0)], [round_]), {"head": {}})
+
+    question = questions(found, {}, paired=False)[one.name]
+
+    assert question.predicted
+    assert question.base is not None
+    assert (question.base.launches, question.head.launches) == (((288.0,),), ((272.0,),))
+    assert question.head.departure == less
+    assert not questions(found, {}, paired=True)[one.name].predicted
+
+
+def test_a_worker_has_a_context_of_its_own():
+    """What a worker measured does not depend on how the server beside it was resolved."""
+    one, other = ask(), ask("prefix_match_time", workload=TreeGrowth(1000))
+    plan = make_plan([one, other], launches=1, rounds=1, warmup_rounds=1, seed=0)
+    worker = Launch("head", server().label, 0, 8.0, "0.5.23", {}, None, "radix_tree")
+    found = Measured(plan, Measurements([started(0), worker]), {"head": {"sglang": "0.5.23"}})
+
+    assert found.context("head", one).resolved["page_size"] == 16
+    assert found.context("head", other).resolved == {}

@@ -196,3 +196,20 @@ def test_any_round_gets_an_answer(requests: list[RequestObservation], lag: float
         for one in requests
     )
     assert failed or complete
+
+
+@pytest.mark.parametrize(
+    ("counters", "expected"),
+    [
+        ({"prompt_tokens_total": 64.0, "cached_tokens_total": 16.0, "generation_tokens_total": 2.0}, []),
+        ({"prompt_tokens_total": 65.0}, ["counters-disagree"]),
+        ({"cached_tokens_total": 0.0}, ["counters-disagree"]),
+        ({"generation_tokens_total": 3.0}, ["counters-disagree"]),
+        ({}, []),
+    ],
+)
+def test_the_servers_two_counts_must_agree(counters, expected):
+    """What the responses add up to and what the counters rose by are one number; a counter that is absent says nothing."""
+    round_ = observed(request([0.1]), request([0.1], cached_tokens=16), counters=counters)
+
+    assert codes(round_, Asked((32, 32), (1, 1), cold=False)) == expected

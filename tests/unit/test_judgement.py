@@ -11,6 +11,7 @@ from samples import WORK
 from sglperf.core.catalogue import METRICS
 from sglperf.core.gates import Gate
 from sglperf.core.judgement import Evidence, Question, by_run, judge
+from sglperf.core.prediction import Departure
 from sglperf.core.verdict import Policy, Status, Verdict
 
 LATENCY, CACHED = METRICS["inter_token_latency"], METRICS["cached_tokens"]
@@ -201,3 +202,60 @@ def test_the_run_is_the_unit_where_the_baseline_has_several(levels, head, status
 def test_rounds_of_a_run_stay_together():
     """Launches are put into their runs in order, however many each has."""
     assert by_run([[1.0], [2.0, 3.0], [4.0]], (2, 1)) == [[1.0, 2.0, 3.0], [4.0]]
+
+
+# What a model predicts
+
+LESS = Departure(True, "cached-less", "request 2: 272 cached, 288 predicted")
+MORE = Departure(False, "cached-more", "request 2: 304 cached, 288 predicted")
+CACHED = METRICS["cached_tokens"]
+
+
+def predicted(head: float, model: float, departure: Departure | None = None) -> Verdict:
+    question = Question(
+        CACHED, Evidence([[head]], WORK, departure=departure), Evidence([[model]]), predicted=True
+    )
+    return judge({"one": question}, POLICY)["one"]
+
+
+def test_a_round_as_predicted_is_unchanged():
+    """Nothing but the model is needed, and the sentence says so."""
+    verdict = predicted(288.0, 288.0)
+
+    assert (verdict.status, verdict.code) == (Status.UNCHANGED, "as-predicted")
+    assert verdict.sentence == "every request as the cache model predicts"
+
+
+@pytest.mark.parametrize(
+    ("departure", "head", "status"), [(LESS, 272.0, Status.REGRESSED), (MORE, 304.0, Status.IMPROVED)]
+)
+def test_a_departure_says_which_request(departure, head, status):
+    """A round that departs is judged by its requests, with the figures beside."""
+    verdict = predicted(head, 288.0, departure)
+
+    assert (verdict.status, verdict.code, verdict.sentence) == (status, departure.code, departure.sentence)
+    assert verdict.comparison is not None
+    assert verdict.comparison.ratio == head / 288
+
+
+def test_requests_that_cancel_out_are_seen():
+    """One request less and another more leave the sum as it was, and are a regression all the same."""
+    assert predicted(288.0, 288.0, LESS).status is Status.REGRESSED
+
+
+def test_two_builds_that_depart_alike_do_not_differ():
+    """Between two builds the model's opinion matters only where they differ in it."""
+    same = Question(
+        CACHED,
+        Evidence([[272.0]], WORK, departure=LESS),
+        Evidence([[272.0]], WORK, departure=LESS),
+        paired=True,
+    )
+    other = Question(
+        CACHED, Evidence([[272.0]], WORK, departure=LESS), Evidence([[288.0]], WORK), paired=True
+    )
+
+    verdicts = judge({"same": same, "other": other}, POLICY)
+
+    assert verdicts["same"].code == "exact-equal"
+    assert (verdicts["other"].status, verdicts["other"].code) == (Status.REGRESSED, "cached-less")

@@ -9,7 +9,8 @@ from samples import SHAPE, TINY, ask, server
 
 from sglperf.errors import UsageError
 from sglperf.plan import Ask, Plan, check_ask, make_plan
-from sglperf.workload.shapes import Decode, Prefill, Repeat
+from sglperf.workload.prefixes import ColdWarm
+from sglperf.workload.shapes import Decode, Prefill, Repeat, TreeGrowth
 
 OTHER = server("triton", page=1)
 
@@ -143,3 +144,30 @@ def test_a_load_is_timed_where_a_timing_is_judged_on_it():
 
     assert timed("cached_tokens", "inter_token_latency")
     assert not timed("cached_tokens", "inter_token_latency_slope")
+
+
+# What is only counted
+
+
+def test_a_count_needs_one_launch_and_one_round():
+    """A count has no noise: a config on which nothing is timed starts once, one with a timing as often as asked."""
+    made = plan(ask("cached_tokens", config=OTHER), ask("cached_tokens"), ask())
+
+    assert (made.launches_of(OTHER), made.launches_of(server())) == (1, 3)
+    assert made.starts == 4
+    assert (made.rounds_of(made.loads(OTHER)), made.rounds_of(made.loads(server()))) == (1, 6)
+
+
+def test_workers_have_an_identity_of_their_own():
+    """What a worker measures is no round of requests; it is identified by its label and seed."""
+    one = ask("prefix_match_time", workload=TreeGrowth(1000))
+
+    assert plan(one).loads(server())[0].hash == "tree-growth-1000-seed5"
+
+
+def test_what_the_model_says_needs_no_baseline():
+    """Cached and evicted tokens of a prefix workload are predicted; its timings, and other workloads' counts, are not."""
+    assert ask("cached_tokens", workload=ColdWarm()).predicted
+    assert ask("evicted_tokens", workload=ColdWarm()).predicted
+    assert not ask("prompt_tokens", workload=ColdWarm()).predicted
+    assert not ask("cached_tokens").predicted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -207,3 +208,28 @@ def test_config_has_the_last_word_on_variables() -> None:
     recorded = telling(variables, config)
     assert {"MY_KNOB", "SGLANG_LOG_MS", "LD_PRELOAD", "SGLANG_USE_CPU_ENGINE"} <= set(recorded)
     assert not {"LANG", "TRITON_CACHE_DIR", "SGLANG_DISTRIBUTED_INIT_METHOD_OVERRIDE"} & set(recorded)
+
+
+def test_the_prefix_cache_is_left_to_the_server_unless_asked() -> None:
+    """What a config says nothing of is not named on the command line."""
+    words = server_command(TARGET, CPU, PLACE)
+    assert not {"--disable-radix-cache", "--radix-eviction-policy", "--chunked-prefill-size"} & set(words)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prefix_cache": False}, ["--disable-radix-cache"]),
+        ({"eviction_policy": "lfu"}, ["--radix-eviction-policy", "lfu"]),
+        (
+            {"eviction_policy": "priority"},
+            ["--radix-eviction-policy", "priority", "--enable-priority-scheduling"],
+        ),
+        ({"chunked_prefill_tokens": 512}, ["--chunked-prefill-size", "512"]),
+    ],
+)
+def test_the_prefix_cache_as_asked(changes: dict[str, Any], words: list[str]) -> None:
+    """Cache, policy and chunk become the server's own words."""
+    command = server_command(TARGET, replace(CPU, **changes), PLACE)
+    at = command.index(words[0])
+    assert command[at : at + len(words)] == words

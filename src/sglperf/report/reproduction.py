@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sglperf.core.cache_model import CacheShape, Tokens
 from sglperf.core.prediction import Departure, Prediction
-from sglperf.workload.plan import RoundPlan
+
+if TYPE_CHECKING:
+    from sglperf.workload.plan import RoundPlan
 
 _SCRIPT = """\
 # {title}

@@ -48,13 +48,40 @@ def summary(outcome: Outcome, settings: Settings, *, width: int, colour: bool) -
     """Table of verdicts, reasons, and where everything was kept."""
     buffer = StringIO()
     console = Console(file=buffer, width=width, force_terminal=colour, no_color=not colour, highlight=False)
-    for point in dict.fromkeys(ask.point for ask in outcome.plan.asks):
-        asks = [ask for ask in outcome.plan.asks if ask.point == point]
-        console.print(Text(f"{asks[0].area} · {point.replace('/', ' · ')}", style="bold"))
-        console.print(_table(outcome, asks))
+    for title, asks in _tables(outcome).items():
+        console.print(Text(title, style="bold"))
+        predicted = all(ask.predicted for ask in asks) and "base" not in outcome.measured.versions
+        console.print(_predicted_table(outcome, asks) if predicted else _table(outcome, asks))
     for line in _lines(outcome, settings):
         console.print(Text(_wrapped(line, width)))
     return _PADDING.sub(r"\1", buffer.getvalue()).rstrip("\n")
+
+
+def _tables(outcome: Outcome) -> dict[str, list[Ask]]:
+    """Title → cases: a table for each point, and one for all counts of a server that are predicted."""
+    tables: dict[str, list[Ask]] = {}
+    for ask in outcome.plan.asks:
+        place = (
+            f"{ask.config.model.name} · {ask.config.label}"
+            if ask.predicted
+            else ask.point.replace("/", " · ")
+        )
+        tables.setdefault(f"{ask.area} · {place}", []).append(ask)
+    return tables
+
+
+def _predicted_table(outcome: Outcome, asks: list[Ask]) -> Table:
+    """Counts of many workloads, each beside what the model says."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("workload", no_wrap=True, width=41)
+    table.add_column("metric", no_wrap=True, width=14)
+    for name in ("model", "head"):
+        table.add_column(name, justify="right", no_wrap=True, width=14)
+    table.add_column("verdict", no_wrap=True, width=12)
+    for ask in asks:
+        _, model, head, *_, verdict = _row(outcome, ask)
+        table.add_row(ask.workload.label, ask.metric, model, head, verdict)
+    return table
 
 
 def _wrapped(text: str, width: int) -> str:

@@ -197,12 +197,12 @@ class UnequalUse(PrefixWorkload):
     kind: ClassVar[str] = "unequal-use"
 
     def write(self, script: Script) -> None:
-        prompts = [script.text(self.pool_tokens // 10) for _ in range(9)]
+        prompts = [script.text(self.pool_tokens // 9 - 2) for _ in range(9)]
         for number, prompt in enumerate(prompts):
-            for _ in range(2 + 2 * number % 3):
+            for _ in range(2 + (2 * number + 1) % 3):  # the oldest is not the least used
                 script.ask(prompt, new_tokens=2, priority=self._priority(number))
         for _ in range(3):
-            script.ask(script.text(self.pool_tokens // 10), priority=self._priority(0))
+            script.ask(script.text(self.pool_tokens // 9 - 2), priority=self._priority(0))
         for number, prompt in enumerate(prompts):
             script.ask(prompt, priority=self._priority(number))
 
