@@ -12,9 +12,11 @@ import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from packaging.version import Version
 
 from sglperf.config import (
     ConfigFolder,
@@ -36,6 +38,7 @@ from sglperf.workload.shapes import Workload
 if TYPE_CHECKING:
     from sglperf.pipeline import Outcome
 
+OLDEST_BENCHMARK = "5.3"
 AREAS = ("env", "lifecycle", "prefill", "decode", "serving", "radix", "backend", "kernel", "overlap", "tp")
 MARKERS = {
     **{area: f"area {area} of the performance suite" for area in AREAS},
@@ -93,6 +96,11 @@ ASK = pytest.StashKey[Ask]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if Version(version("pytest-benchmark")) < Version(OLDEST_BENCHMARK):
+        raise pytest.UsageError(
+            f"pytest-benchmark {version('pytest-benchmark')} fails at the end of a session with cases that have no timing: "
+            f"install pytest-benchmark>={OLDEST_BENCHMARK}"
+        )
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
 
