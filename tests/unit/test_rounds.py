@@ -23,8 +23,9 @@ class Echo:
         base_url: str,
         plan: RoundPlan,
         *,
-        timeout: float,  # noqa: ARG002 - as the real one's
+        timeout: float,
     ) -> tuple[tuple[RequestObservation, ...], ClientHealth]:
+        del base_url, timeout
         self.parts.append(plan)
         seen = []
         for index, one in enumerate(plan.requests):
