@@ -97,6 +97,102 @@ def test_low_priority_goes_first() -> None:
     assert cache.serve(text(1, 100), (-1,), priority=1).cached_tokens == 96
 
 
+# SGLang's choices, each where it decides a count
+
+
+def test_room_for_a_page_more() -> None:
+    """With pages, a prompt that would just fit makes room for one page more; page by page it would not."""
+    for page, evicted in ((16, 96), (1, 0)):
+        cache = CacheModel(CacheShape(page, 320))
+        served(cache, text(1, 96))
+        assert served(cache, text(2, 224)) == (0, evicted)
+
+
+def test_room_for_a_page_at_each_step() -> None:
+    """A decode step makes room for a whole page, though its token has a place on the last one."""
+    cache = CacheModel(CacheShape(16, 320))
+    served(cache, text(1, 96))
+    assert served(cache, text(2, 210)) == (0, 96)  # 14 pages, and one more
+    cache = CacheModel(CacheShape(16, 336))
+    served(cache, text(1, 96))
+    assert served(cache, text(2, 209), text(3, 2)) == (0, 0)
+    cache = CacheModel(CacheShape(16, 336))
+    served(cache, text(1, 111))
+    assert served(cache, text(2, 225), text(3, 2)) == (0, 96)
+
+
+def test_what_is_in_use_stays() -> None:
+    """The prefix that a request is served from is not given up for that request."""
+    cache = CacheModel(CacheShape(16, 320))
+    served(cache, text(1, 97))
+    assert served(cache, text(1, 96) + text(2, 215)) == (96, 0)
+
+
+def test_leaves_go_whole_and_then_their_parents() -> None:
+    """Of two prompts that share a half, the older tail goes, all of it; then the other, and only then what they shared."""
+    cache = CacheModel(CacheShape(16, 320))
+    served(cache, text(1, 96) + text(2, 48))
+    served(cache, text(1, 96) + text(3, 48))
+    assert served(cache, text(4, 128)) == (0, 48)
+    assert served(cache, text(5, 160)) == (0, 48 + 96)
+
+
+def test_the_first_step_before_the_prompt_is_stored() -> None:
+    """The overlap scheduler makes room for the first decode step before pages that the tree has already come back."""
+    for overlapped, evicted in ((True, 5), (False, 0)):
+        cache = CacheModel(CacheShape(1, 16, overlapped=overlapped))
+        served(cache, text(1, 5))
+        served(cache, text(2, 10))
+        assert served(cache, text(2, 10), text(3, 2)) == (9, evicted)
+
+
+# What older versions do otherwise
+
+
+def test_the_last_token_was_stored() -> None:
+    """Until 0.5.21 the next turn is served the answer's last token too; without overlap it never was."""
+    for overlapped, tokens in ((True, 60), (False, 59)):
+        rules = CacheRules(stores_last_token=True)
+        cache = CacheModel(CacheShape(1, 4096, overlapped=overlapped, rules=rules))
+        served(cache, text(1, 50), text(2, 10))
+        assert served(cache, text(1, 50) + text(2, 10) + text(3, 5))[0] == tokens
+        served(cache, text(4, 50), text(5, 1))
+        assert served(cache, text(4, 50) + text(5, 1) + text(6, 5))[0] == (51 if overlapped else 50)
+
+
+def test_demand_was_evicted() -> None:
+    """In 0.5.16 as much was given up as was asked for, not as was missing."""
+    for demand, evicted in ((True, 192), (False, 96)):
+        cache = CacheModel(CacheShape(16, 320, rules=CacheRules(evicts_demand=demand)))
+        served(cache, text(1, 97))
+        served(cache, text(2, 97))
+        assert served(cache, text(3, 160)) == (0, evicted)
+
+
+def test_each_store_was_a_use() -> None:
+    """Until 0.5.21 a prompt with an answer of two tokens was used twice, so under lfu it outlived a younger one."""
+    for counts, left in ((True, 96), (False, 0)):
+        cache = CacheModel(CacheShape(16, 320, "lfu", rules=CacheRules(counts_stores=counts)))
+        served(cache, text(1, 97), text(9, 2))
+        served(cache, text(2, 97))
+        served(cache, text(3, 160))
+        assert served(cache, text(1, 97))[0] == left
+
+
+def test_a_chunk_was_no_use() -> None:
+    """Until 0.5.21 a chunk of a prompt did not count until the prompt was done: it is used once, like an equal one."""
+    rules = CacheRules(counts_stores=True)
+    cache = CacheModel(CacheShape(16, 320, "lfu", chunk=48, rules=rules))
+    served(cache, text(1, 96))
+    served(cache, text(2, 48))
+    served(cache, text(3, 240))
+    assert served(cache, text(2, 48))[0] == 32
+    assert served(cache, text(1, 96))[0] == 0
+
+
+# Switched off, emptied
+
+
 def test_cache_off() -> None:
     """Without a cache nothing is served and nothing evicted, however full the pool is."""
     cache = CacheModel(CacheShape(16, 640, enabled=False))

@@ -80,6 +80,15 @@ def test_as_predicted() -> None:
             ),
         ),
         (
+            [0, 0, 80, 112],
+            Departure(
+                True,
+                "served-what-was-never-sent",
+                "request 3 (100 tokens, 96 shared with request 1): 112 cached, 96 predicted; "
+                "2 of 4 requests differ, 192 → 192 in all",
+            ),
+        ),
+        (
             [0, 16, 96, 80],
             Departure(
                 True,

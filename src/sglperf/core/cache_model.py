@@ -172,14 +172,9 @@ class CacheModel:
     def _match(self, tokens: Tokens) -> list[_Node]:
         """Edges of the longest path that ``tokens`` begins with, the last one cut to what is shared.
 
-        Everything on it has just been used, an edge a moment after the one below it: so of a path, the end is
-        evicted last by recency, and first by structure.
+        That they are used counts once they are stored with the rest of the prompt; until then they are locked.
         """
-        path = list(self._walk(tokens))
-        now = self._now()
-        for depth, node in enumerate((*reversed(path), self._root)):
-            node.used = now - depth * 1e-5
-        return path
+        return list(self._walk(tokens))
 
     def _walk(self, tokens: Tokens, each: Callable[[_Node], None] = lambda _: None) -> Iterator[_Node]:
         page = self.shape.page_size
