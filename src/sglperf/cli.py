@@ -85,6 +85,50 @@ def calibrate(
         _say("".join(f"kept in {file}\n" for file in kept))
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def compare(
+    context: typer.Context,
+    base: Annotated[
+        str, typer.Argument(help="The target that is compared with: sglang==0.5.22, a checkout, ….")
+    ],
+    head: Annotated[str, typer.Argument(help="The target that is judged.")],
+) -> None:
+    """Compare two SGLang builds, launches interleaved. Further arguments are pytest's: -m decode."""
+    import pytest
+
+    raise SystemExit(int(pytest.main([f"--base={base}", f"--head={head}", *context.args])))
+
+
+cache = typer.Typer(no_args_is_help=True, help="Environments made for targets that were not installed.")
+app.add_typer(cache, name="cache")
+
+
+@cache.command("list")
+def list_(json: JsonFile = None) -> None:
+    """What is there, the most recently used first."""
+    from sglperf.report.cache import cache_json, cache_text
+    from sglperf.target.provision import environments_folder, provided
+
+    found = provided()
+    if json is not None:
+        _write(json, cache_json(found))
+    if json != Path("-"):
+        _say(cache_text(found, environments_folder()))
+
+
+@cache.command("prune")
+def prune_(
+    older: Annotated[
+        float, typer.Option("--older-than", min=0, metavar="DAYS", help="Keep what was used since.")
+    ] = 30,
+) -> None:
+    """Remove what nobody used for a while; what a run is using stays."""
+    from sglperf.target.provision import prune
+
+    for one in prune(older * 24 * 3600):
+        _say(f"removed {one.requirement} (Python {one.python}), {one.folder}\n")
+
+
 def _measured(arguments: list[str]) -> Path:
     """The folder of a run of the suite in the current directory.
 

@@ -40,6 +40,7 @@ class Settings(BaseModel):
     base: str | None = None
     head: str | None = None
     sglang_repo: Path | None = None
+    target_mode: Literal["auto", "overlay", "venv"] = "auto"
 
     model: str
     attention_backends: tuple[str, ...] = Field(min_length=1)

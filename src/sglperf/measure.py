@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from random import Random
 
 from sglperf.config import Settings
 from sglperf.core.server_config import ServerConfig
@@ -38,7 +39,7 @@ def execute(
         number, most = 0, plan.starts * len(targets)
         labels: Collection[str] = {config.label for config in plan.configs}
         for launch in range(plan.launches):
-            for side, config in _schedule(plan, tuple(targets), launch):
+            for side, config in schedule(plan, tuple(targets), launch):
                 number += 1
                 if (side, config.label) in measurements.failures or config.label not in labels:
                     continue
@@ -58,11 +59,15 @@ def _launch(job: Job, client: StreamingClient, title: str) -> None:
         job.attempt(lambda: work(job, worked, title), title)
 
 
-def _schedule(plan: Plan, sides: Sequence[str], launch: int) -> Iterator[tuple[str, ServerConfig]]:
-    """Servers in order: base-head, at the next launch head-base, so that neither side is always the later one."""
+def schedule(plan: Plan, sides: Sequence[str], launch: int) -> Iterator[tuple[str, ServerConfig]]:
+    """Servers in order. Which side of a pair goes first is drawn by the run's seed, and the next pair is the other way.
+
+    So neither side is the later one more often, and no rhythm of the machine can go with one side (ABBA or BAAB).
+    """
     for config in plan.configs:
         if launch < plan.launches_of(config):
-            for side in sides if launch % 2 == 0 else reversed(sides):
+            drawn = Random(f"{plan.seed} {config.label} {launch // 2}").random() < 0.5
+            for side in sides if drawn == (launch % 2 == 0) else reversed(sides):
                 yield side, config
 
 

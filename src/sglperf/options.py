@@ -27,6 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--base", metavar="SPEC", help="with --head: compare two targets instead of a stored baseline")
     add("--head", metavar="SPEC", help="the target that is judged against --base")
     add("--sglang-repo", metavar="PATH", help="repository in which revisions are looked up")
+    add(
+        "--target-mode",
+        metavar="MODE",
+        help="for a revision: overlay (over the installed packages), venv (its own), or auto (default)",
+    )
     add("--profile", metavar="NAME", help="a name from config/profiles, or auto (default)")
     add("--attention-backend", metavar="A,B", help="attention backends instead of the profile's")
     add("--page-size", metavar="N,M", help="KV page sizes instead of the profile's")
@@ -67,7 +72,7 @@ def given_options(config: pytest.Config) -> dict[str, Any]:
     given = {
         name: config.getoption(f"--{name.replace('_', '-')}")
         for name in (
-            "target", "base", "head", "sglang_repo", "profile", "model",
+            "target", "base", "head", "sglang_repo", "target_mode", "profile", "model",
             "launches", "rounds", "baseline", "baseline_dir", "results_dir",
         )
     }  # fmt: skip

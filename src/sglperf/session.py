@@ -28,7 +28,7 @@ def measure_plan(config: pytest.Config, suite: Suite) -> None:
     assert suite.plan is not None
     progress = ProgressLine(config)
     progress("looking at the machine and the target")
-    targets = _targets(suite.settings)
+    targets = _targets(suite.settings, progress)
     site = _site(suite)
     with RunFolder(suite.settings.results_dir) as folder:
         try:
@@ -42,16 +42,23 @@ def measure_plan(config: pytest.Config, suite: Suite) -> None:
             progress.close()
 
 
-def _targets(settings: Settings) -> dict[str, Target]:
+def _targets(settings: Settings, progress: ProgressLine) -> dict[str, Target]:
     if (settings.base is None) != (settings.head is None):
         raise UsageError("--base and --head go together: give both, or --target alone")
     if settings.base is not None and settings.target is not None:
         raise UsageError(
             "--target compares with a baseline, --base and --head with each other: give one or the other"
         )
+    specs = {"base": settings.base, "head": settings.head}
     if settings.base is None:
-        return {"head": resolve_target(settings.target)}
-    return {"base": resolve_target(settings.base), "head": resolve_target(settings.head)}
+        specs = {"head": settings.target}
+    targets = {}
+    for side, spec in specs.items():
+        progress(
+            f"looking at {spec or 'the SGLang importable here'}; one that is not installed takes a minute"
+        )
+        targets[side] = resolve_target(spec, repository=settings.sglang_repo, mode=settings.target_mode)
+    return targets
 
 
 def _site(suite: Suite) -> Site:

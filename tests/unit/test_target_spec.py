@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from sglperf.errors import TargetError
 from sglperf.target import resolve
 from sglperf.target.environment import Environment, inspect_environment
-from sglperf.target.resolve import Target, resolve_target
+from sglperf.target.provision import Provisioned
+from sglperf.target.resolve import Mode, Target, resolve_target
 
 FULL = {"sglang": "0.5.23", "torch": "2.14.1", "python": "3.11.7"}
 
@@ -79,10 +81,29 @@ def test_installed(tmp_path: Path, spec: str | None) -> None:
     assert target.label == "sglang 0.5.23"
 
 
-def test_other_version_than_installed(tmp_path: Path) -> None:
-    """A version that is not installed is refused, naming both and how to get it."""
-    with pytest.raises(TargetError, match=r"sglang==0.5.20 was asked for.*has sglang 0.5.23.*tox -e"):
-        target_of("sglang==0.5.20", tmp_path)
+def test_other_version_than_installed(
+    environment: dict[str, Environment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that is not installed gets an environment of its own, made with this interpreter's version."""
+    asked: list[tuple[object, ...]] = []
+
+    def made(*arguments: object) -> Provisioned:
+        asked.append(arguments)
+        return Provisioned(tmp_path / "made", "sglang==0.5.20", "3.11.7", 0.0, in_use=True)
+
+    monkeypatch.setattr(resolve, "provide", made)
+    python = tmp_path / "made" / "bin" / "python"
+    package = tmp_path / "made" / "site-packages" / "sglang"
+    environment[str(python)] = Environment(python, "3.11.7", {**FULL, "sglang": "0.5.20"}, package)
+    target = target_of("sglang==0.5.20", tmp_path)
+    assert (target.version, target.interpreter, target.import_path) == ("0.5.20", python, None)
+    assert asked == [("sglang==0.5.20", Path(sys.executable), "3.11.7", tmp_path / "cache" / "environments")]
+
+
+def test_version_that_is_too_old(tmp_path: Path) -> None:
+    """A version older than the oldest supported is refused before an environment is made for it."""
+    with pytest.raises(TargetError, match="SGLang 0.5.10 is older than 0.5.16"):
+        target_of("sglang==0.5.10", tmp_path)
 
 
 def test_no_sglang(environment: dict[str, Environment], tmp_path: Path) -> None:
@@ -104,9 +125,11 @@ def test_interpreter(environment: dict[str, Environment], site: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("spec", ["v0.5.20", "main", "a1b2c3d4e5", "origin/main"])
-def test_revision(tmp_path: Path, spec: str) -> None:
-    """A git revision is recognised as one, and refused with what to do until it is supported."""
-    with pytest.raises(TargetError, match=f"{spec}.*git revisions.*git worktree add"):
+def test_revision_without_repository(tmp_path: Path, spec: str) -> None:
+    """What may be a revision is one of no repository until --sglang-repo names one."""
+    with pytest.raises(
+        TargetError, match=rf"no file or directory '{spec}'. If it is a git revision.*--sglang-repo=PATH"
+    ):
         target_of(spec, tmp_path)
 
 
@@ -273,3 +296,129 @@ def test_not_an_interpreter(program: str) -> None:
     """What is not a Python is named, with what to give instead."""
     with pytest.raises(TargetError, match=rf"{program}.*Python interpreter.*\.venv/bin/python"):
         inspect_environment(Path(program))
+
+
+# Git revisions
+
+
+@pytest.fixture
+def repository(checkout: Path) -> Path:
+    """Two commits: v0.5.23, and one that changes a line of Python."""
+    (checkout / "python" / "pyproject.toml").write_text(
+        "[project]\nname = 'sglang'\ndependencies = ['torch==2.14.1', 'nothing-here; python_version < \"3\"']\n"
+    )
+    (checkout / "python/sglang/srt/rust/__init__.py").touch()
+    (checkout / "rust").mkdir()
+    (checkout / "rust" / "lib.rs").write_text("// one\n")
+    git(checkout, "init", "-q")
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-qm", "one")
+    git(checkout, "tag", "v0.5.23")
+    commit(checkout, "python/sglang/srt/scheduler.py", "STEP = 2\n")
+    return checkout
+
+
+def commit(repository: Path, file: str, text: str) -> str:
+    (repository / file).write_text(text)
+    git(repository, "commit", "-qam", file)
+    return git(repository, "rev-parse", "HEAD")
+
+
+@pytest.fixture
+def full(environment: dict[str, Environment]) -> None:
+    """The installed environment tells all that it has."""
+    here = environment[sys.executable]
+    environment[sys.executable] = replace(here, everything={"sglang": "0.5.23", "torch": "2.14.1"})
+
+
+def revision_of(repository: Path, spec: str, tmp_path: Path, mode: Mode = "auto") -> Target:
+    return resolve_target(spec, cache=tmp_path / "cache" / "snapshots", repository=repository, mode=mode)
+
+
+@pytest.mark.usefixtures("full")
+def test_revision_that_differs_in_python(repository: Path, tmp_path: Path) -> None:
+    """Its sources run over what is installed, and say so; neither work tree nor index of the repository is touched."""
+    (repository / "python" / "sglang" / "srt" / "scheduler.py").write_text("STEP = 3  # not committed\n")
+    before = git(repository, "status", "--porcelain")
+    target = revision_of(repository, "HEAD", tmp_path)
+    head = git(repository, "rev-parse", "HEAD")
+    assert (target.label, target.commit, target.dirty_hash) == (f"HEAD@{head[:9]}", head, None)
+    assert target.import_path is not None
+    assert (target.import_path / "sglang/srt/scheduler.py").read_text() == "STEP = 2\n"
+    assert (target.import_path / "sglang/srt/rust/_core.so").exists()
+    assert target.notes[0] == f"{target.label} runs over the installed sglang 0.5.23: only Python differs"
+    assert target.version.startswith(f"0.5.23+g{head[:9]}.")
+    assert git(repository, "status", "--porcelain") == before
+
+
+@pytest.mark.usefixtures("full")
+@pytest.mark.parametrize(
+    ("file", "text", "why"),
+    [
+        ("rust/lib.rs", "// two\n", "native code differs from 0.5.23's (rust/lib.rs, 1 in all)"),
+        (
+            "python/pyproject.toml",
+            "[project]\ndependencies = ['torch==2.15.0']\n",
+            "it requires torch==2.15.0 (2.14.1 is installed)",
+        ),
+        (
+            "python/pyproject.toml",
+            "[project]\ndependencies = ['helion>=1']\n",
+            "it requires helion>=1 (not installed)",
+        ),
+    ],
+)
+def test_revision_that_needs_an_environment(
+    repository: Path,
+    environment: dict[str, Environment],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    text: str,
+    why: str,
+) -> None:
+    """Where native code or requirements changed it gets an environment of its own, with the reason; an overlay on demand says what it leaves out."""
+    head = commit(repository, file, text)
+    asked: list[str] = []
+
+    def made(requirement: str, *_: object) -> Provisioned:
+        asked.append(requirement)
+        return Provisioned(tmp_path / "made", requirement, "3.11.7", 0.0, in_use=True)
+
+    monkeypatch.setattr(resolve, "provide", made)
+    python = tmp_path / "made" / "bin" / "python"
+    environment[str(python)] = Environment(
+        python, "3.11.7", FULL, tmp_path / "made" / "site-packages" / "sglang"
+    )
+    target = revision_of(repository, head, tmp_path)
+    assert (target.interpreter, target.commit, target.label) == (python, head, head[:9])
+    assert target.notes[0] == f"{head[:9]} has an environment of its own: {why}"
+    assert asked == [str(tmp_path / "cache" / "sources" / head)]
+    overlay = revision_of(repository, head, tmp_path, mode="overlay")
+    assert overlay.notes[0] == f"{head[:9]} runs over the installed sglang 0.5.23: {why}"
+
+
+@pytest.mark.usefixtures("full")
+def test_repository_without_the_release(repository: Path, tmp_path: Path) -> None:
+    """Without the installed release's tag nobody knows whether native code differs, and that is said."""
+    git(repository, "tag", "-d", "v0.5.23")
+    target = revision_of(repository, "HEAD", tmp_path)
+    assert target.notes[1] == "no tag v0.5.23 there, so whether native code differs is unknown"
+
+
+@pytest.mark.parametrize("spec", ["v0.1.2", "no-such-branch", "--output=x"])
+def test_no_such_revision(repository: Path, tmp_path: Path, spec: str) -> None:
+    """A spec that is nothing anywhere is refused, naming the repository that was looked at."""
+    with pytest.raises(TargetError, match=f"no file or directory '{spec}', and no revision of {repository}"):
+        revision_of(repository, spec, tmp_path)
+
+
+@pytest.mark.usefixtures("full")
+def test_repository_of_something_else(repository: Path, tmp_path: Path) -> None:
+    """A commit without SGLang's sources is refused with what was looked for."""
+    git(repository, "rm", "-rqf", "python")
+    git(repository, "commit", "-qm", "gone")
+    with pytest.raises(
+        TargetError, match="has no python/sglang and python/pyproject.toml: is this SGLang's repository"
+    ):
+        revision_of(repository, "HEAD", tmp_path)

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,18 @@ import sys
 sys.path[:] = [p for p in sys.path if p]
 import json, os, platform
 from importlib import metadata, util
-packages = {}
-for name in json.loads(sys.argv[1]):
-    try:
-        packages[name] = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        pass
+import re
+everything = {}
+for found in metadata.distributions():
+    name = found.metadata["Name"]
+    if name:
+        everything.setdefault(re.sub(r"[-_.]+", "-", name).lower(), found.version)
+packages = {name: everything[name] for name in json.loads(sys.argv[1]) if name in everything}
 spec = util.find_spec("sglang")
 places = list(spec.submodule_search_locations or []) if spec and spec.origin else []
-print(json.dumps({"python": platform.python_version(), "packages": packages, "sglang": places[:1]}))
+print(json.dumps({
+    "python": platform.python_version(), "packages": packages, "everything": everything, "sglang": places[:1]
+}))
 """
 
 
@@ -54,12 +57,14 @@ class Environment:
         python: its version, ``3.11.2``.
         packages: installed version by distribution name, of those in `PACKAGES`; also ``python``.
         sglang: the directory of the ``sglang`` package it would import, or None.
+        everything: installed version of every distribution, by its name in lower case with dashes.
     """
 
     interpreter: Path
     python: str
     packages: Mapping[str, str]
     sglang: Path | None
+    everything: Mapping[str, str] = field(default_factory=dict)
 
 
 def inspect_environment(interpreter: Path, *, pythonpath: bool = False, timeout: float = 30.0) -> Environment:
@@ -75,7 +80,7 @@ def inspect_environment(interpreter: Path, *, pythonpath: bool = False, timeout:
     answer = _ask(interpreter, [] if pythonpath else ["-E"], timeout)
     packages = {**answer["packages"], "python": answer["python"]}
     sglang = Path(answer["sglang"][0]) if answer["sglang"] else None
-    return Environment(interpreter, answer["python"], packages, sglang)
+    return Environment(interpreter, answer["python"], packages, sglang, answer["everything"])
 
 
 def _ask(interpreter: Path, flags: list[str], timeout: float) -> dict[str, Any]:

@@ -7,13 +7,18 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from sglperf.errors import TargetError
 from sglperf.target.adapter import Adapter, adapter_for
 from sglperf.target.checkout import GitFacts, Snapshot, find_package, git_facts, take_snapshot
 from sglperf.target.environment import Environment, inspect_environment
+from sglperf.target.provision import provide
+from sglperf.target.revision import export, find_revision, native_changes, unmet
+
+Mode = Literal["auto", "overlay", "venv"]
 
 _PINNED = re.compile(r"sglang\s*==\s*(?P<version>[^\s,;]+)$")
 # Anything git might take; a path is written with a leading ``/``, ``.`` or ``~``.
@@ -67,15 +72,24 @@ class Target:
 
 
 def resolve_target(
-    spec: str | None = None, *, interpreter: Path | None = None, cache: Path | None = None
+    spec: str | None = None,
+    *,
+    interpreter: Path | None = None,
+    cache: Path | None = None,
+    repository: Path | None = None,
+    mode: Mode = "auto",
 ) -> Target:
     """The build that ``spec`` names.
 
     Args:
-        spec: None (the SGLang importable here), ``sglang==X``, a path to a Python interpreter, or a
-            path to a checkout (a directory with ``python/sglang/`` or ``sglang/``).
-        interpreter: the Python for a checkout or a pinned version; default this process's.
+        spec: None (the SGLang importable here), ``sglang==X`` (as installed here, else in an environment of its
+            own, made on demand), a path to a Python interpreter, or a path to a checkout (a directory with
+            ``python/sglang/`` or ``sglang/``).
+        interpreter: the Python for a checkout, a revision or a pinned version; default this process's.
         cache: where snapshots of checkouts are kept; default the user's cache.
+        repository: where a spec that is none of these is looked up as a git revision.
+        mode: for a revision: ``overlay`` runs its sources over the installed SGLang's packages and compiled
+            modules, ``venv`` builds an environment for it, ``auto`` does the second where the first would not be it.
 
     Raises:
         TargetError: there is no SGLang at ``spec``; the message says what to do instead.
@@ -90,29 +104,75 @@ def resolve_target(
         return _from_directory(path, python, cache)
     if path.exists():
         return _from_environment(inspect_environment(Path(os.path.abspath(path))), cache)  # noqa: PTH100
-    raise TargetError(_not_there(spec))
+    commit = find_revision(repository, spec) if repository and _REVISION.fullmatch(spec) else None
+    if repository is None or commit is None:
+        raise TargetError(_not_there(spec, repository))
+    return _from_revision(repository, spec, commit, inspect_environment(python), cache, mode)
 
 
-def _not_there(spec: str) -> str:
-    choices = "Give an interpreter, a checkout directory, or sglang==VERSION"
+def _not_there(spec: str, repository: Path | None) -> str:
+    choices = "Give an interpreter, a checkout directory, sglang==VERSION"
+    if repository is not None:
+        return (
+            f"no file or directory {spec!r}, and no revision of {repository}. {choices}, or a revision of it"
+        )
     if _REVISION.fullmatch(spec):
         return (
-            f"no file or directory {spec!r}, and git revisions as targets are not supported yet. "
-            f"Check the revision out (git worktree add DIR {spec}) and give DIR. {choices}"
+            f"no file or directory {spec!r}. If it is a git revision, say of which repository: "
+            f"--sglang-repo=PATH. {choices}, or a revision"
         )
     return f"no file or directory {spec!r}. {choices}"
 
 
+def _from_revision(
+    repository: Path, name: str, commit: str, environment: Environment, cache: Path | None, mode: Mode
+) -> Target:
+    """An overlay where the revision differs from what is installed in Python only, else an environment of its own."""
+    if environment.sglang is None or "sglang" not in environment.packages:
+        raise TargetError(
+            f"{environment.interpreter} has no installed SGLang for revision {name} to run over. "
+            "Install one there (uv pip install sglang), or give another interpreter"
+        )
+    installed = environment.packages["sglang"]
+    revision = export(repository, name, commit, (cache or _default_cache()).parent / "sources")
+    missing = tuple(unmet(revision.requirements, environment.everything))
+    native = native_changes(repository, commit, installed)
+    reasons = [f"it requires {', '.join(missing)}"] if missing else []
+    reasons += (
+        [f"native code differs from {installed}'s ({native[0]}, {len(native)} in all)"] if native else []
+    )
+    label = f"{name}@{commit[:9]}" if not commit.startswith(name) else commit[:9]
+    if mode == "venv" or (mode == "auto" and reasons):
+        why = "; ".join(reasons) or "asked for by --target-mode"
+        made = provide(
+            str(revision.project), environment.interpreter, environment.python, _environments(cache)
+        )
+        target = _from_environment(inspect_environment(made.interpreter), cache)
+        notes = (f"{label} has an environment of its own: {why}", *target.notes)
+        return replace(target, label=label, commit=commit, notes=notes)
+    target = _from_checkout(revision.package, environment, cache, revision.facts)
+    unknown = (
+        ()
+        if native is not None
+        else (f"no tag v{installed} there, so whether native code differs is unknown",)
+    )
+    note = (
+        f"{label} runs over the installed sglang {installed}: {'; '.join(reasons) or 'only Python differs'}"
+    )
+    return replace(target, label=label, notes=(note, *unknown, *target.notes))
+
+
+def _environments(cache: Path | None) -> Path | None:
+    return cache and cache / "environments"
+
+
 def _pinned(version: str, python: Path, cache: Path | None) -> Target:
     environment = inspect_environment(python)
-    installed = environment.packages.get("sglang")
-    if installed != version:
-        has = f"has sglang {installed}" if installed else "has no sglang"
-        raise TargetError(
-            f"sglang=={version} was asked for, but {python} {has}. Use an environment with that version, "
-            f"e.g. `tox -e sglang{version.replace('.', '')}`, and give the path of its python"
-        )
-    return _from_environment(environment, cache)
+    if environment.packages.get("sglang") == version:
+        return _from_environment(environment, cache)
+    adapter_for(version)  # refuses what is too old, before minutes go into it
+    made = provide(f"sglang=={version}", python, environment.python, _environments(cache))
+    return _from_environment(inspect_environment(made.interpreter), cache)
 
 
 def _from_directory(directory: Path, python: Path, cache: Path | None) -> Target:
@@ -151,13 +211,15 @@ def _is_site(package: Path) -> bool:
     return package.parent.name in {"site-packages", "dist-packages"}
 
 
-def _from_checkout(package: Path, environment: Environment, cache: Path | None) -> Target:
+def _from_checkout(
+    package: Path, environment: Environment, cache: Path | None, known: GitFacts | None = None
+) -> Target:
     if "torch" not in environment.packages:
         raise TargetError(
             f"{environment.interpreter} has no torch, so the checkout {package.parent} cannot run there. "
             "Install SGLang's dependencies (uv pip install sglang), or give another interpreter"
         )
-    facts = git_facts(package)
+    facts = known or git_facts(package)
     donor = environment.sglang if environment.sglang != package else None
     installed = environment.packages.get("sglang", "0")
     snapshot = take_snapshot(package, donor, installed, facts, cache or _default_cache())

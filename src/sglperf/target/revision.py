@@ -1,0 +1,144 @@
+"""A git revision of an SGLang repository: its sources, and whether they can run over an installed SGLang.
+
+The repository is only read: sources come from ``git archive``, so neither its work tree nor its index is touched.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.version import InvalidVersion, Version
+
+from sglperf.errors import TargetError
+from sglperf.target.checkout import GitFacts
+
+# What is compiled into the wheel, or is a wheel of its own: of another revision it needs a build.
+_NATIVE = re.compile(r"^(rust|sgl-kernel|proto)/|\.(rs|cu|cuh|cc|cpp|cxx|c|h|hpp|proto|pyx)$")
+_SOURCES = ("python/sglang", "python/pyproject.toml")
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A revision as it was asked for.
+
+    Attributes:
+        name: as it was asked for.
+        facts: its commit and its place after the nearest tag.
+        project: the exported folder with ``sglang/`` and ``pyproject.toml``.
+        requirements: of its package, in pip's words.
+    """
+
+    name: str
+    facts: GitFacts
+    project: Path
+    requirements: tuple[str, ...]
+
+    @property
+    def package(self) -> Path:
+        """Its ``sglang`` directory."""
+        return self.project / "sglang"
+
+
+def find_revision(repository: Path, name: str) -> str | None:
+    """The full commit that ``name`` stands for there; None where it stands for none."""
+    found = _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    return found.stdout.decode().strip() or None if found.returncode == 0 else None
+
+
+def export(repository: Path, name: str, commit: str, cache: Path) -> Revision:
+    """The revision's sources, from the cache or written there.
+
+    Raises:
+        TargetError: it holds no SGLang, or the cache cannot be written.
+    """
+    folder = cache / commit
+    try:
+        if not folder.is_dir():
+            _extract(repository, name, commit, folder)
+        document = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, tarfile.TarError) as error:
+        raise TargetError(f"cannot read revision {name} of {repository} into {folder}: {error}") from error
+    requirements = tuple(map(str, document.get("project", {}).get("dependencies", ())))
+    described = _git(repository, "describe", "--tags", "--match", "v[0-9]*", commit)
+    describe = described.stdout.decode().strip() if described.returncode == 0 else None
+    return Revision(name, GitFacts(commit, None, describe), folder, requirements)
+
+
+def _extract(repository: Path, name: str, commit: str, folder: Path) -> None:
+    archive = _git(repository, "archive", "--format=tar", commit, "--", *_SOURCES)
+    if archive.returncode:
+        raise TargetError(
+            f"revision {name} ({commit[:9]}) of {repository} has no {' and '.join(_SOURCES)}: "
+            "is this SGLang's repository?"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+            tar.extractall(work, filter="data")
+        try:
+            (work / "python").rename(folder)
+        except OSError:  # another run was faster with the same commit
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def native_changes(repository: Path, commit: str, installed: str) -> tuple[str, ...] | None:
+    """Native files that differ between the installed release's tag and ``commit``; None where there is no such tag."""
+    changed = _git(repository, "diff", "--name-only", f"v{installed}", commit, "--")
+    if changed.returncode:
+        return None
+    return tuple(
+        file for file in changed.stdout.decode(errors="replace").splitlines() if _NATIVE.search(file)
+    )
+
+
+def unmet(requirements: Sequence[str], installed: Mapping[str, str]) -> Iterator[str]:
+    """What the revision asks for and the environment does not have, as ``torch==2.13.0 (2.14.1 is installed)``.
+
+    Args:
+        installed: version by distribution name, in lower case with dashes.
+    """
+    for text in requirements:
+        try:
+            wanted = Requirement(text)
+        except InvalidRequirement:
+            yield f"{text} (not understood)"
+            continue
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        found = installed.get(re.sub(r"[-_.]+", "-", wanted.name).lower())
+        if found is None:
+            yield f"{wanted.name}{wanted.specifier} (not installed)"
+        elif not _meets(wanted, found):
+            yield f"{wanted.name}{wanted.specifier} ({found} is installed)"
+
+
+def _meets(wanted: Requirement, found: str) -> bool:
+    try:
+        return wanted.specifier.contains(Version(found), prereleases=True)
+    except InvalidVersion:
+        return True
+
+
+def _git(where: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    try:
+        return subprocess.run(
+            ["git", "-C", os.fspath(where), *arguments], capture_output=True, env=environment, check=False
+        )
+    except OSError as error:
+        raise TargetError(f"cannot run git on {where}: {error}. Install git") from error
