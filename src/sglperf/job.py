@@ -22,6 +22,7 @@ class Job:
 
     Attributes:
         launch: its number, from 0.
+        title: what progress calls it.
         measurements: where its launch, rounds and failure are kept.
     """
 
@@ -34,14 +35,15 @@ class Job:
     folder: RunFolder
     progress: Progress
     measurements: Measurements
+    title: str
 
     @property
     def log(self) -> Path:
         """Where the output of its processes goes."""
         return self.folder.path / f"{self.side}-{self.config.label}-{self.launch}.log"
 
-    def attempt(self, work: Callable[[], None], title: str) -> None:
-        """Do it; what keeps it from being measured is kept as its config's failure."""
+    def attempt(self, work: Callable[[], None]) -> bool:
+        """Do it, and say whether it could be done; what kept it from being measured is kept as its config's failure."""
         try:
             work()
         except MeasurementError as error:
@@ -50,7 +52,13 @@ class Job:
                 "failure",
                 {"side": self.side, "config": self.config.label, "launch": self.launch, "error": str(error)},
             )
-            self.progress(f"{title}: failed, see below", done=True)
+            self.says("failed, see below", done=True)
+            return False
+        return True
+
+    def says(self, text: str, *, done: bool = False) -> None:
+        """Show how far it is."""
+        self.progress(f"{self.title}: {text}", done=done)
 
     def launched(self, launch: Launch) -> None:
         """Keep that a process came up."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from random import Random
 
 from sglperf.config import Settings
@@ -39,36 +40,60 @@ def execute(
         number, most = 0, plan.starts * len(targets)
         labels: Collection[str] = {config.label for config in plan.configs}
         for launch in range(plan.launches):
-            for side, config in schedule(plan, tuple(targets), launch):
-                number += 1
-                if (side, config.label) in measurements.failures or config.label not in labels:
-                    continue
-                job = Job(plan, settings, side, targets[side], config, launch, folder, progress, measurements)
-                _launch(job, client, f"server {number}/{most}: {_name(side, targets)}{config.label}")
+            for config, sides in schedule(plan, tuple(targets), launch):
+                jobs = []
+                for side in sides:
+                    number += 1
+                    if (side, config.label) not in measurements.failures and config.label in labels:
+                        title = f"server {number}/{most}: {_name(side, targets)}{config.label}"
+                        jobs.append(
+                            Job(
+                                plan,
+                                settings,
+                                side,
+                                targets[side],
+                                config,
+                                launch,
+                                folder,
+                                progress,
+                                measurements,
+                                title,
+                            )
+                        )
+                for some in _at_once(jobs):
+                    _launch(some, client)
             labels = still_open(launch + 1)
 
 
-def _launch(job: Job, client: StreamingClient, title: str) -> None:
+def _at_once(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Both builds' servers are up together on a CPU, where an idle one sleeps; a GPU is leased to one at a time."""
+    if all(job.config.device == "cpu" for job in jobs):
+        return [list(jobs)] if jobs else []
+    return [[job] for job in jobs]
+
+
+def _launch(jobs: Sequence[Job], client: StreamingClient) -> None:
     """First what needs a server, then, with that out of the way, what needs a worker."""
-    loads = job.plan.loads(job.config)
+    loads = jobs[0].plan.loads(jobs[0].config)
     served = [load for load in loads if load.workload.worker is None]
     worked = [load for load in loads if load.workload.worker is not None]
     if served:
-        job.attempt(lambda: serve(job, served, client, title), title)
-    if worked and (job.side, job.config.label) not in job.measurements.failures:
-        job.attempt(lambda: work(job, worked, title), title)
+        serve(jobs, served, client)
+    for job in jobs:
+        if worked and (job.side, job.config.label) not in job.measurements.failures:
+            job.attempt(partial(work, job, worked))
 
 
-def schedule(plan: Plan, sides: Sequence[str], launch: int) -> Iterator[tuple[str, ServerConfig]]:
-    """Servers in order. Which side of a pair goes first is drawn by the run's seed, and the next pair is the other way.
+def schedule(plan: Plan, sides: Sequence[str], launch: int) -> Iterator[tuple[ServerConfig, tuple[str, ...]]]:
+    """Server configs in order, each with its sides in the order in which they take their turns.
 
-    So neither side is the later one more often, and no rhythm of the machine can go with one side (ABBA or BAAB).
+    Which side of a pair of launches goes first is drawn by the run's seed, and the next pair is the other way. So
+    neither is the later one more often, and no rhythm of the machine can go with one side.
     """
     for config in plan.configs:
         if launch < plan.launches_of(config):
             drawn = Random(f"{plan.seed} {config.label} {launch // 2}").random() < 0.5
-            for side in sides if drawn == (launch % 2 == 0) else reversed(sides):
-                yield side, config
+            yield config, tuple(sides if drawn == (launch % 2 == 0) else reversed(sides))
 
 
 def _name(side: str, targets: Mapping[str, Target]) -> str:

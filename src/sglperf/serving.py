@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from sglperf.core.catalogue import METRICS
 from sglperf.core.derive import derive
@@ -32,30 +33,39 @@ _TOKEN_MODES = {"prefill_tokens": "prefill_compute", "decode_tokens": "decode"}
 _EVICTED = "evicted_tokens_total"
 
 
-def serve(job: Job, loads: Sequence[Load], client: StreamingClient, title: str) -> None:
-    """Start the job's server, and measure these workloads on it.
+def serve(jobs: Sequence[Job], loads: Sequence[Load], client: StreamingClient) -> None:
+    """Start the jobs' servers, and measure these workloads on all of them in turn.
 
-    Raises:
-        MeasurementError: the server did not come up, or went away.
+    Two builds that are up together take their rounds in ABBA order, so that a drift of the machine touches both
+    alike. A server that does not come up, or goes away, ends its own job only.
     """
-    with _server(job, title) as server:
-        serving = _Serving(job, client, server)
+    plan = jobs[0].plan
+    with ExitStack() as stack:
+        up: list[_Serving] = []
+        for job in jobs:
+            job.attempt(partial(_begin, job, client, stack, up))
         for load in loads:
-            for _ in range(job.plan.warmup_rounds if load.timed else 0):
-                job.progress(f"{title}: warm-up, {load.workload.label}")
-                with job.measurements.timed("warm-up"):
-                    serving.observe(load)
-        for index in range(job.plan.rounds_of(loads)):
+            for _ in range(plan.warmup_rounds if load.timed else 0):
+                _each(up, partial(_Serving.warm_up, load=load))
+        for index in range(plan.rounds_of(loads)):
             # Each round begins with another workload, so that none always follows the same neighbour.
             for load in (*loads[index % len(loads) :], *loads[: index % len(loads)]):
                 if index and not load.timed:
                     continue  # a count has no noise: one round tells it
-                job.progress(f"{title}: round {index + 1}/{job.plan.rounds}, {load.workload.label}")
-                serving.round(load, index)
-    job.progress(
-        f"{title}: {counted(job.plan.rounds_of(loads), 'round')} of {counted(len(loads), 'workload')}",
-        done=True,
-    )
+                _each(up, partial(_Serving.round, load=load, index=index), turned=index % 2 == 1)
+        for serving in up:
+            done = f"{counted(plan.rounds_of(loads), 'round')} of {counted(len(loads), 'workload')}"
+            serving.job.says(done, done=True)
+
+
+def _begin(job: Job, client: StreamingClient, stack: ExitStack, up: list[_Serving]) -> None:
+    up.append(stack.enter_context(_serving(job, client)))
+
+
+def _each(up: list[_Serving], do: Callable[[_Serving], None], *, turned: bool = False) -> None:
+    for serving in up[::-1] if turned else up[:]:
+        if not serving.job.attempt(partial(do, serving)):
+            up.remove(serving)
 
 
 def counted(number: int, what: str) -> str:
@@ -64,34 +74,36 @@ def counted(number: int, what: str) -> str:
 
 
 @contextmanager
-def _server(job: Job, title: str) -> Iterator[Server]:
+def _serving(job: Job, client: StreamingClient) -> Iterator[_Serving]:
+    """The job's server, from its start to its stop."""
     with job.measurements.timed("start"):
         server = start_server(
             job.target,
             job.config,
             log_path=job.log,
             timeout=job.settings.start_timeout,
-            on_progress=lambda _, stage: job.progress(f"{title}: {stage}"),
+            on_progress=lambda _, stage: job.says(stage),
         )
     try:
+        info = server.info
         job.launched(
             Launch(
                 job.side,
                 job.config.label,
                 job.launch,
                 server.startup_seconds,
-                server.info.version,
-                server.info.resolved,
-                server.info.kv_capacity_tokens,
+                info.version,
+                info.resolved,
+                info.kv_capacity_tokens,
             )
         )
-        yield server
+        yield _Serving(job, client, server)
     finally:
         with job.measurements.timed("stop"):
             server.stop()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Serving:
     """Rounds on a running server.
 
@@ -104,8 +116,15 @@ class _Serving:
     server: Server
     counted: dict[str, float] = field(default_factory=dict)
 
+    def warm_up(self, load: Load) -> None:
+        """A round that is not kept."""
+        self.job.says(f"warm-up, {load.workload.label}")
+        with self.job.measurements.timed("warm-up"):
+            self.observe(load)
+
     def round(self, load: Load, index: int) -> None:
         """One round, repeated a bounded number of times while a gate rejects it."""
+        self.job.says(f"round {index + 1}/{self.job.plan.rounds}, {load.workload.label}")
         for _ in range(1 + self.job.settings.round_retries):
             observation, prompts = self.observe(load)
             gates = failed_gates(observation, _asked(load), self._limits())

@@ -17,7 +17,7 @@ from sglperf.serving import counted
 from sglperf.workload.shapes import TreeGrowth
 
 
-def work(job: Job, loads: Sequence[Load], title: str) -> None:
+def work(job: Job, loads: Sequence[Load]) -> None:
     """Start the worker of these workloads, and measure them.
 
     Raises:
@@ -25,7 +25,7 @@ def work(job: Job, loads: Sequence[Load], title: str) -> None:
     """
     (name,) = {load.workload.worker for load in loads}
     assert name is not None
-    job.progress(f"{title}: worker {name}")
+    job.says(f"worker {name}")
     with job.measurements.timed("start"):
         worker = start_worker(
             job.target, job.config, name, log_path=job.log, timeout=job.settings.start_timeout
@@ -44,17 +44,15 @@ def work(job: Job, loads: Sequence[Load], title: str) -> None:
             )
         )
         for load in loads:
-            job.progress(f"{title}: warm-up, {load.workload.label}")
+            job.says(f"warm-up, {load.workload.label}")
             with job.measurements.timed("warm-up"):
                 _ask(job, worker, load)
         for index in range(job.plan.rounds):
             for load in loads:
-                job.progress(f"{title}: round {index + 1}/{job.plan.rounds}, {load.workload.label}")
+                job.says(f"round {index + 1}/{job.plan.rounds}, {load.workload.label}")
                 _round(job, worker, load, index)
-    job.progress(
-        f"{title}: {counted(job.plan.rounds, 'round')} of {counted(len(loads), 'workload')} in worker {name}",
-        done=True,
-    )
+    done = f"{counted(job.plan.rounds, 'round')} of {counted(len(loads), 'workload')} in worker {name}"
+    job.says(done, done=True)
 
 
 def _round(job: Job, worker: Worker, load: Load, index: int) -> None:

@@ -21,8 +21,11 @@ VERSION = "0.5.23"
 TOKEN_SECONDS = 0.002
 
 
-def make_target(root: Path) -> Path:
-    """An environment below ``root`` in which this file is SGLang; returns its interpreter, for ``--target``."""
+def make_target(root: Path, fault: str = "") -> Path:
+    """An environment below ``root`` in which this file is SGLang, with ``fault`` unless the variable names another.
+
+    Returns its interpreter, for ``--target``.
+    """
     venv.create(root, symlinks=True)
     site = next(root.glob("lib/python*/site-packages"))
     package = site / "sglang"
@@ -30,7 +33,8 @@ def make_target(root: Path) -> Path:
     (package / "__init__.py").touch()
     (package / "version.py").write_text(f'__version__ = "{VERSION}"\n')
     (package / "launch_server.py").write_text(
-        f"import runpy\nrunpy.run_path({__file__!r}, run_name='__main__')\n"
+        f"import os, runpy\nos.environ.setdefault('DOUBLE_FAULT', {fault!r})\n"
+        f"runpy.run_path({__file__!r}, run_name='__main__')\n"
     )
     for name, version in (("sglang", VERSION), ("torch", "2.14.1")):
         metadata = site / f"{name}-{version}.dist-info"

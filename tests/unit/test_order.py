@@ -13,7 +13,9 @@ PLAN = make_plan([ask()], launches=8, rounds=1, warmup_rounds=1, seed=0)
 
 
 def order(plan: Plan) -> list[str]:
-    return [side for launch in range(8) for side, _ in schedule(plan, ("base", "head"), launch)]
+    return [
+        side for launch in range(8) for _, sides in schedule(plan, ("base", "head"), launch) for side in sides
+    ]
 
 
 def test_pairs_are_turned_round_two_by_two() -> None:
@@ -37,7 +39,7 @@ def test_one_build_has_no_order() -> None:
     plan = make_plan(
         [ask(), ask("cached_tokens", config=server(page=64))], launches=3, rounds=1, warmup_rounds=1, seed=0
     )
-    labels = [[config.label for _, config in schedule(plan, ("head",), launch)] for launch in range(3)]
+    labels = [[config.label for config, _ in schedule(plan, ("head",), launch)] for launch in range(3)]
     assert labels == [
         ["torch_native-page16-tp0", "torch_native-page64-tp0"],
         *[["torch_native-page16-tp0"]] * 2,

@@ -1,0 +1,82 @@
+"""Two builds beside each other, on the double of SGLang: order of rounds, and one of them having a bad day."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+from double import make_target
+from suite import NOT_DOUBLED, SMALL, Ended, Suite
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Suite:
+    return Suite(tmp_path / "suite", {**SMALL, "launches": 4}, without=NOT_DOUBLED)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_target(tmp_path_factory.mktemp("good") / "sg")
+
+
+def compared(suite: Suite, base: Path, head: Path, *arguments: str) -> Ended:
+    return suite.run("-m", "decode", f"--base={base}", f"--head={head}", *arguments)
+
+
+def test_rounds_take_turns(suite: Suite, good: Path) -> None:
+    """Both servers are up at once, and their rounds of each workload come in ABBA order; which is A is drawn."""
+    ended = compared(suite, good, good)
+    assert ended.code == 0, ended.output
+    journal = ended.journal
+    for launch in range(4):
+        kinds = [
+            line["kind"]
+            for line in journal
+            if line.get("launch", line.get("round", {})) and _launch_of(line) == launch
+        ]
+        assert [kind for kind, _ in groupby(kinds)] == ["launch", "round"]
+        rounds = [
+            line["round"] for line in journal if line["kind"] == "round" and line["round"]["launch"] == launch
+        ]
+        for workload in {one["workload"] for one in rounds}:
+            sides = [one["side"] for one in rounds if one["workload"] == workload]
+            assert len(sides) == 4
+            assert sides == sides[::-1]
+    first = [
+        next(
+            line["round"]["side"]
+            for line in journal
+            if _launch_of(line) == launch and line["kind"] == "round"
+        )
+        for launch in range(4)
+    ]
+    assert sorted(first[:2]) == sorted(first[2:]) == ["base", "head"]
+
+
+def _launch_of(line: dict) -> int | None:
+    if line["kind"] == "launch":
+        return int(line["launch"]["index"])
+    return int(line["round"]["launch"]) if line["kind"] == "round" else None
+
+
+def test_slower_head(suite: Suite, good: Path, tmp_path: Path) -> None:
+    """A head that is five times slower is regressed against the base beside it, and its counts are not."""
+    ended = compared(suite, good, make_target(tmp_path / "slow", "slow"))
+    assert ended.code == 1, ended.output
+    assert ended.status("decode-p64-n12-s1", "inter_token_latency") == "regressed"
+    assert ended.status("decode-p64-n12-s1", "decode_tokens") == "unchanged"
+
+
+@pytest.mark.parametrize(("side", "said"), [("head", "invalid"), ("base", "base:")])
+def test_one_dies(suite: Suite, good: Path, tmp_path: Path, side: str, said: str) -> None:
+    """A server that dies in a round ends its own side only: the other is measured to its end, and the cases are invalid."""
+    bad = make_target(tmp_path / "bad", "dies-mid-round")
+    ended = compared(suite, *((bad, good) if side == "base" else (good, bad)))
+    assert ended.code == 3, ended.output
+    assert set(ended.statuses().values()) == {"invalid"}
+    assert said in ended.output
+    rounds = [line["round"]["side"] for line in ended.journal if line["kind"] == "round"]
+    other = "base" if side == "head" else "head"
+    assert rounds.count(other) == 4 * 2 * 2
+    assert rounds.count(side) < 4
