@@ -30,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add(
         "--target-mode",
         metavar="MODE",
-        help="for a revision: overlay (over the installed packages), venv (its own), or auto (default)",
+        help="for a release or revision: overlay (over the installed packages), venv (its own), or auto (default)",
     )
     add("--profile", metavar="NAME", help="a name from config/profiles, or auto (default)")
     add("--attention-backend", metavar="A,B", help="attention backends instead of the profile's")

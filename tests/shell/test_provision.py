@@ -23,6 +23,8 @@ with open({log!r}, "a") as log:
 if sys.argv[1] == "venv":
     Path(sys.argv[-1], "bin").mkdir(parents=True)
     Path(sys.argv[-1], "bin", "python").symlink_to(sys.executable)
+elif "--target" in sys.argv:
+    Path(sys.argv[sys.argv.index("--target") + 1]).mkdir()
 elif sys.argv[-1].endswith("9.9.9"):
     sys.exit("  x No solution found: there is no version of sglang==9.9.9")
 elif sys.argv[-1].endswith("0.0.1"):
@@ -68,6 +70,15 @@ def test_two_runs_at_once(tmp_path: Path, log: Path) -> None:
     assert len(folders) == 1
     assert [run.returncode for run in runs] == [0, 0]
     assert log.read_text().splitlines() == ["venv --quiet", "pip install"]
+
+
+def test_overlay(tmp_path: Path, log: Path) -> None:
+    """An overlay is the package alone, without an environment around it, and not mistaken for one."""
+    made(tmp_path)
+    overlay = provide("sglang==0.5.22", Path(sys.executable), "3.11.2", tmp_path / "cache", overlay=True)
+    assert overlay.requirement == "sglang==0.5.22 (overlay)"
+    assert log.read_text().splitlines() == ["venv --quiet", "pip install", "pip install"]
+    assert len(provided(tmp_path / "cache")) == 2
 
 
 @pytest.mark.parametrize(

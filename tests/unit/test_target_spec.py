@@ -100,6 +100,72 @@ def test_other_version_than_installed(
     assert asked == [("sglang==0.5.20", Path(sys.executable), "3.11.7", tmp_path / "cache" / "environments")]
 
 
+def wheel(folder: Path) -> Provisioned:
+    """A release's package alone, as ``--no-deps --target`` leaves it."""
+    metadata = folder / "sglang-0.5.22.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    asked = "".join(f"Requires-Dist: {one}\n" for one in ("torch==2.14.1", "openai==2.6.1", "timm"))
+    metadata.write_text(f"Metadata-Version: 2.1\nName: sglang\n{asked}\nIts description.\n")
+    return Provisioned(folder, "sglang==0.5.22 (overlay)", "3.11.7", 0.0, in_use=True)
+
+
+@pytest.mark.usefixtures("full")
+@pytest.mark.parametrize(
+    ("mode", "why"),
+    [
+        ("auto", "no environment of its own could be made (No solution found)"),
+        ("overlay", "asked for by --target-mode"),
+    ],
+)
+def test_release_as_an_overlay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode, why: str) -> None:
+    """Where no environment can be made for a release, or an overlay is asked for, it runs over what is installed, and says what that leaves out."""
+
+    def made(*_: object, overlay: bool = False) -> Provisioned:
+        if not overlay:
+            raise TargetError("`uv pip install` failed:\n  x No solution found\nCheck")
+        return wheel(tmp_path / "overlay")
+
+    monkeypatch.setattr(resolve, "provide", made)
+    target = resolve_target("sglang==0.5.22", cache=tmp_path / "cache", mode=mode)
+    assert (target.version, target.import_path, target.interpreter) == (
+        "0.5.22",
+        tmp_path / "overlay",
+        Path(sys.executable),
+    )
+    assert target.packages == {**FULL, "sglang": "0.5.22"}
+    assert target.notes == (
+        f"sglang 0.5.22 runs over the packages of the installed sglang 0.5.23: {why}; "
+        "left out: openai==2.6.1 (not installed), timm (not installed)",
+    )
+
+
+def test_release_that_must_have_an_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --target-mode=venv a release that cannot have one is refused, with uv's words."""
+
+    def made(*_: object, **__: object) -> Provisioned:
+        raise TargetError("`uv pip install` failed: No solution found")
+
+    monkeypatch.setattr(resolve, "provide", made)
+    with pytest.raises(TargetError, match="No solution found"):
+        resolve_target("sglang==0.5.22", cache=tmp_path / "cache", mode="venv")
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("`uv pip install` failed:\n  x No solution found\n  hint: later\nCheck", "No solution found"),
+        (
+            "`uv pip install` failed:\n***\n\nhint: `a` depends on `b`\n\nhint: Build failures",
+            "`a` depends on `b`",
+        ),
+        ("cannot keep an environment: disk full", "cannot keep an environment: disk full"),
+    ],
+)
+def test_reason(said: str, reason: str) -> None:
+    """Of all that uv says, the first line that names a cause."""
+    assert resolve._reason(TargetError(said)) == reason
+
+
 def test_version_that_is_too_old(tmp_path: Path) -> None:
     """A version older than the oldest supported is refused before an environment is made for it."""
     with pytest.raises(TargetError, match="SGLang 0.5.10 is older than 0.5.16"):

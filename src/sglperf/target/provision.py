@@ -68,23 +68,31 @@ def environments_folder() -> Path:
     return user_cache_path("sglperf") / "environments"
 
 
-def provide(requirement: str, python: Path, python_version: str, cache: Path | None = None) -> Provisioned:
+def provide(
+    requirement: str,
+    python: Path,
+    python_version: str,
+    cache: Path | None = None,
+    *,
+    overlay: bool = False,
+) -> Provisioned:
     """The environment with this requirement, made if it is not there yet, which takes a minute.
 
     Args:
         requirement: one requirement in pip's words, ``sglang==0.5.22``.
         python: the interpreter that it is made with.
         python_version: that interpreter's version, ``3.11.2``.
+        overlay: only the package itself, in a folder for the path of another environment's interpreter.
 
     Raises:
         TargetError: it cannot be made, with uv's last words; nothing is left of it.
     """
-    folder = (cache or environments_folder()) / _key(requirement, python_version)
+    folder = (cache or environments_folder()) / _key(requirement, python_version, overlay)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
             if not (folder / _PROOF).is_file():
-                _make(folder, requirement, python, python_version)
+                _make(folder, requirement, python, python_version, overlay)
             _note_use(folder)
     except OSError as error:
         raise TargetError(
@@ -93,21 +101,33 @@ def provide(requirement: str, python: Path, python_version: str, cache: Path | N
     return _read(folder)
 
 
-def _key(requirement: str, python_version: str) -> str:
-    parts = (requirement, python_version, platform.machine(), platform.system(), platform.libc_ver()[0])
+def _key(requirement: str, python_version: str, overlay: bool) -> str:
+    parts = (
+        requirement,
+        overlay,
+        python_version,
+        platform.machine(),
+        platform.system(),
+        platform.libc_ver()[0],
+    )
     name = "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in requirement)
     return f"{name}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}"
 
 
-def _make(folder: Path, requirement: str, python: Path, python_version: str) -> None:
+def _make(folder: Path, requirement: str, python: Path, python_version: str, overlay: bool) -> None:
     shutil.rmtree(folder, ignore_errors=True)
+    install = ("pip", "install", "--quiet")
     try:
-        _uv("venv", "--quiet", "--python", str(python), str(folder))
-        _uv("pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), requirement)
+        if overlay:
+            _uv(*install, "--no-deps", "--python", str(python), "--target", str(folder), requirement)
+        else:
+            _uv("venv", "--quiet", "--python", str(python), str(folder))
+            _uv(*install, "--python", str(folder / "bin" / "python"), requirement)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    proof = {"requirement": requirement, "python": python_version, "made": time.time()}
+    name = f"{requirement} (overlay)" if overlay else requirement
+    proof = {"requirement": name, "python": python_version, "made": time.time()}
     (folder / _PROOF).write_text(json.dumps(proof), "utf-8")
 
 

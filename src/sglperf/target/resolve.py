@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from email.parser import Parser
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,8 @@ from sglperf.target.provision import provide
 from sglperf.target.revision import export, find_revision, native_changes, unmet
 
 Mode = Literal["auto", "overlay", "venv"]
+
+_MOST_NAMED = 6
 
 _PINNED = re.compile(r"sglang\s*==\s*(?P<version>[^\s,;]+)$")
 # Anything git might take; a path is written with a leading ``/``, ``.`` or ``~``.
@@ -98,7 +101,7 @@ def resolve_target(
     if spec is None:
         return _from_environment(inspect_environment(python, pythonpath=interpreter is None), cache)
     if pinned := _PINNED.match(spec.strip()):
-        return _pinned(pinned["version"], python, cache)
+        return _pinned(pinned["version"], python, cache, mode)
     path = Path(spec).expanduser()
     if path.is_dir():
         return _from_directory(path, python, cache)
@@ -166,13 +169,60 @@ def _environments(cache: Path | None) -> Path | None:
     return cache and cache / "environments"
 
 
-def _pinned(version: str, python: Path, cache: Path | None) -> Target:
+def _pinned(version: str, python: Path, cache: Path | None, mode: Mode) -> Target:
     environment = inspect_environment(python)
     if environment.packages.get("sglang") == version:
         return _from_environment(environment, cache)
     adapter_for(version)  # refuses what is too old, before minutes go into it
-    made = provide(f"sglang=={version}", python, environment.python, _environments(cache))
-    return _from_environment(inspect_environment(made.interpreter), cache)
+    why = "asked for by --target-mode"
+    if mode != "overlay":
+        try:
+            made = provide(f"sglang=={version}", python, environment.python, _environments(cache))
+            return _from_environment(inspect_environment(made.interpreter), cache)
+        except TargetError as error:
+            if mode == "venv" or environment.sglang is None:
+                raise
+            why = f"no environment of its own could be made ({_reason(error)})"
+    return _release_overlay(version, environment, cache, why)
+
+
+def _reason(error: TargetError) -> str:
+    """Of all that uv says, the first line that names a cause."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    causes = (
+        line.removeprefix(mark)
+        for line in lines
+        for mark in ("hint: ", "error: ", "x ", "× ")
+        if line.startswith(mark)
+    )
+    return next(causes, lines[0])
+
+
+def _release_overlay(version: str, environment: Environment, cache: Path | None, why: str) -> Target:
+    """A release's package alone, over the packages of the SGLang that is installed here."""
+    if environment.sglang is None:
+        raise TargetError(
+            f"{environment.interpreter} has no SGLang that sglang {version} could run over. Install one there, "
+            "or leave --target-mode=overlay out"
+        )
+    made = provide(
+        f"sglang=={version}", environment.interpreter, environment.python, _environments(cache), overlay=True
+    )
+    (metadata,) = made.folder.glob("sglang-*.dist-info/METADATA")
+    asked = Parser().parsestr(metadata.read_text("utf-8")).get_all("Requires-Dist", [])
+    missing = list(unmet(asked, environment.everything))
+    left_out = f"; left out: {', '.join(missing[:_MOST_NAMED])}" if missing else ""
+    left_out += f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+    installed = environment.packages.get("sglang", "a checkout")
+    note = f"sglang {version} runs over the packages of the installed sglang {installed}: {why}{left_out}"
+    return Target(
+        label=f"sglang {version}",
+        interpreter=environment.interpreter,
+        import_path=made.folder,
+        version=version,
+        packages={**environment.packages, "sglang": version},
+        notes=(note, *adapter_for(version).notes),
+    )
 
 
 def _from_directory(directory: Path, python: Path, cache: Path | None) -> Target:
