@@ -30,7 +30,7 @@ from sglperf.config import (
 from sglperf.core.catalogue import METRICS
 from sglperf.core.metric import Kind
 from sglperf.core.server_config import Model, ServerConfig
-from sglperf.errors import InconclusiveWarning, SglperfError
+from sglperf.errors import InconclusiveWarning, SglperfError, UsageError
 from sglperf.options import given_options
 from sglperf.plan import Ask, Plan, check_ask, make_plan
 from sglperf.workload.shapes import Workload
@@ -150,7 +150,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     suite = metafunc.config.stash.get(SUITE, None)
     if suite is None or not {"server", "measure"} <= set(metafunc.fixturenames):
         return
-    configs = _configs(metafunc, suite)
+    try:
+        configs = suite.configs(metafunc.definition)
+    except SglperfError as error:
+        _cannot_be_configured(metafunc, error)
+        return
     metafunc.parametrize(
         "server", configs, indirect=True, ids=[config.label for config in configs], scope="session"
     )
@@ -170,11 +174,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("measure", judged, indirect=True)
 
 
-def _configs(metafunc: pytest.Metafunc, suite: Suite) -> tuple[ServerConfig, ...]:
-    try:
-        return suite.configs(metafunc.definition)
-    except SglperfError as error:
-        raise pytest.UsageError(f"{metafunc.definition.nodeid}: {error}") from None
+def _cannot_be_configured(metafunc: pytest.Metafunc, error: SglperfError) -> None:
+    """One item that says so if it is selected: whoever asked for other tests need not know."""
+    names = [name for mark in metafunc.definition.iter_markers("sweep") for name in mark.args]
+    metafunc.parametrize("server", [error], indirect=True, ids=["not-configured"], scope="session")
+    for name in names:
+        metafunc.parametrize(name, [None], ids=[name])
+    metafunc.parametrize("measure", [None], indirect=True, ids=["nothing"])
 
 
 def _sweep(metafunc: pytest.Metafunc, suite: Suite, name: str) -> tuple[int, ...]:
@@ -300,6 +306,8 @@ def _item_asks(suite: Suite, item: pytest.Item) -> Iterator[Ask]:
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     if not isinstance(item, pytest.Function) or not {"server", "measure"} <= set(parameters):
         return
+    if isinstance(parameters["server"], SglperfError):
+        raise UsageError(f"{item.nodeid}: {parameters['server']}")
     for ask in planned_asks(suite, item, item.obj, parameters):
         if ask.metric == parameters["measure"]:
             item.stash[ASK] = ask
