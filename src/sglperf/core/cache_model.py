@@ -1,13 +1,14 @@
 """A reference prefix cache: what a radix cache of given size must have served, to the token.
 
 Written from the idea (Zheng et al., *SGLang: Efficient Execution of Structured Language Model Programs*,
-section 3) with code of its own, so that the two are separate answers to one question. Token sequences are kept in a radix tree whose edges are whole pages; a prompt is served from the longest
-path that it shares with the tree; what was computed for a request stays in the tree when it is done;
-when the pool is full, leaves that nobody uses go first, in the order of the eviction policy.
+section 3) with code of its own, so that the two are separate answers to one question. Token sequences are
+kept in a radix tree whose edges are whole pages; a prompt is served from the longest path that it shares
+with the tree; what was computed for a request stays in the tree when it is done; when the pool is full,
+leaves that nobody uses go first, in the order of the eviction policy.
 
 Where SGLang's choices decide a count (when it makes room, what it stores, which part of a split edge is
-the younger), the rule, read in its source, is stated beside the line that follows it. `tests/real/test_differential.py`
-holds both against each other.
+the younger), the rule, read in its source, is stated beside the line that follows it.
+`tests/real/test_differential.py` holds both against each other.
 """
 
 from __future__ import annotations
