@@ -86,8 +86,8 @@ def _extract(repository: Path, name: str, commit: str, folder: Path) -> None:
     work = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
     try:
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
-            # git made it a moment ago; the first Pythons 3.11 cannot be asked to distrust it.
-            tar.extractall(work, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)  # the first Pythons 3.11 have none
+            tar.extractall(work)
         try:
             (work / "python").rename(folder)
         except OSError:  # another run was faster with the same commit
