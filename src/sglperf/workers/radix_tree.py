@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from array import array
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -37,7 +38,7 @@ class Tree:
         )
         self.prefixes = [self.text(PREFIX_PAGES * page) for _ in range(PREFIXES)]
         self.stored = torch.zeros(PREFIX_PAGES * page, dtype=torch.int64)
-        self.keys: list[array[int]] = []
+        self.keys: dict[int, array[int]] = {}  # the leaves that are there, the least recently used first
         for prefix in self.prefixes:
             self.cache.insert(InsertParams(key=RadixKey(prefix), value=self.allocator.alloc(len(prefix))))
         while self.grown < nodes - PREFIXES:
@@ -52,21 +53,25 @@ class Tree:
         key = prefix + self.text(self.page)
         value = torch.cat([self.stored, self.allocator.alloc(self.page)])
         self.cache.insert(InsertParams(key=RadixKey(key), value=value, prev_prefix_len=len(prefix)))
-        self.keys.append(key)
+        self.keys[self.grown] = key
         self.grown += 1
 
     def match_seconds(self) -> float:
         """Median time to look up a prompt that is there."""
-        return median(
-            self._timed(lambda key=key: self.match(key)) for key in self.source.choices(self.keys, k=LOOKUPS)
-        )
+        seconds = []
+        for number in self.source.choices(list(self.keys), k=LOOKUPS):
+            key = self.keys.pop(number)
+            seconds.append(self._timed(partial(self.match, key)))
+            self.keys[number] = key
+        return median(seconds)
 
     def evict_seconds(self) -> float:
         """Median time to make room for one page; afterwards the tree is as large as before."""
         seconds = [
             self._timed(lambda: self.cache.evict(EvictParams(num_tokens=self.page))) for _ in range(EVICTIONS)
         ]
-        for _ in range(EVICTIONS):
+        for number in list(self.keys)[:EVICTIONS]:  # each took one leaf
+            del self.keys[number]
             self.grow()
         return median(seconds)
 
