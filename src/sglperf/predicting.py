@@ -9,7 +9,7 @@ from sglperf.core.prediction import Sent, SentWave, predict
 from sglperf.core.server_config import ServerConfig
 from sglperf.errors import UsageError
 from sglperf.target.adapter import Adapter
-from sglperf.workload.plan import RoundPlan
+from sglperf.workload.plan import RoundPlan, spoken
 
 # A token that no text begins with, for the answers of a round that has not been played.
 _UNKNOWN = -1
@@ -60,8 +60,7 @@ def check_predictable(config: ServerConfig, adapter: Adapter, plan: RoundPlan) -
     prompts: list[tuple[int, ...]] = []
     outputs = [(_UNKNOWN - number,) * request.max_new_tokens for number, request in enumerate(plan.requests)]
     for request in plan.requests:
-        earlier = () if request.continues is None else prompts[request.continues] + outputs[request.continues]
-        prompts.append(earlier + request.input_ids)
+        prompts.append(spoken(request, prompts, outputs).input_ids)
     try:
         prediction = predict(cache_shape(config, adapter), sent_waves(plan, prompts, outputs))
     except ValueError as error:

@@ -129,7 +129,7 @@ class _Serving:
             observation, prompts = self.observe(load)
             gates = failed_gates(observation, _asked(load), self._limits())
             round_ = self._digest(load, index, observation, gates)
-            if load.workload.predicted and not any(not gate.timing_only for gate in gates):
+            if load.workload.predicted and round_.values:
                 round_ = self._compared(load, round_, observation, prompts)
             self.job.measured(round_, observation)
             if not any(load.timed or not gate.timing_only for gate in gates):

@@ -14,7 +14,7 @@ from sglperf.core.server_config import Model
 from sglperf.errors import ConfigError, UsageError
 from sglperf.predicting import cache_shape, check_predictable, sent_waves
 from sglperf.target.adapter import adapter_for
-from sglperf.workload.plan import RoundPlan, Wave
+from sglperf.workload.plan import RoundPlan, Wave, spoken
 from sglperf.workload.prefixes import (
     Branching,
     Chunked,
@@ -47,9 +47,7 @@ def played(plan: RoundPlan) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]
     prompts: list[tuple[int, ...]] = []
     answers = [(-1 - number,) * request.max_new_tokens for number, request in enumerate(plan.requests)]
     for request in plan.requests:
-        before = request.continues
-        earlier = () if before is None else prompts[before] + answers[before]
-        prompts.append(earlier + request.input_ids)
+        prompts.append(spoken(request, prompts, answers).input_ids)
     return prompts, answers
 
 
