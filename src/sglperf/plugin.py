@@ -19,7 +19,6 @@ import pytest
 from packaging.version import Version
 
 from sglperf.config import (
-    ConfigFolder,
     Settings,
     config_folder,
     environment_variables,
@@ -56,7 +55,6 @@ class Suite:
     """What one pytest session knows: settings, the asks of the collected items, then the outcome."""
 
     settings: Settings
-    folder: ConfigFolder
     model: Model
     settings_of: Callable[[str | None, Mapping[str, Any]], Settings]
     plan: Plan | None = None
@@ -121,7 +119,7 @@ def _suite(config: pytest.Config) -> Suite:
         return load_settings(folder, given, variables, accelerators, server, changes)
 
     settings = settings_of(None, {})
-    return Suite(settings, folder, load_model(folder, settings.model), settings_of)
+    return Suite(settings, load_model(folder, settings.model), settings_of)
 
 
 def _accelerators(config: pytest.Config) -> Sequence[str]:

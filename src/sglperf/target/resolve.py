@@ -86,13 +86,14 @@ def resolve_target(
 
     Args:
         spec: None (the SGLang importable here), ``sglang==X`` (as installed here, else in an environment of its
-            own, made on demand), a path to a Python interpreter, or a path to a checkout (a directory with
-            ``python/sglang/`` or ``sglang/``).
+            own, made on demand), a path to a Python interpreter, a path to a checkout (a directory with
+            ``python/sglang/`` or ``sglang/``), or a revision of ``repository``.
         interpreter: the Python for a checkout, a revision or a pinned version; default this process's.
         cache: where snapshots of checkouts are kept; default the user's cache.
         repository: where a spec that is none of these is looked up as a git revision.
-        mode: for a revision: ``overlay`` runs its sources over the installed SGLang's packages and compiled
-            modules, ``venv`` builds an environment for it, ``auto`` does the second where the first would not be it.
+        mode: for a release or a revision: ``overlay`` runs its package over what the installed SGLang requires,
+            ``venv`` makes an environment for it. ``auto`` makes one for a release wherever that can be done, and for
+            a revision only where it differs in more than Python.
 
     Raises:
         TargetError: there is no SGLang at ``spec``; the message says what to do instead.
