@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -10,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from sglperf.errors import SglperfError, StoreError
+from sglperf.errors import SglperfError, StoreError, UsageError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 JsonFile = Annotated[
@@ -75,7 +76,9 @@ def calibrate(
     from sglperf.calibrating import keep, learn, read_run
     from sglperf.report.calibration import calibration_text
 
-    folder = of or _measured([f"--launches={launches}", "--baseline=off", *context.args])
+    folder = of or _measured(
+        [f"--launches={launches}", "--baseline=off", *context.args], quiet=json == Path("-")
+    )
     calibrated = learn(read_run(folder), a_side)
     kept = keep(calibrated, baseline_dir)
     if json is not None:
@@ -85,18 +88,115 @@ def calibrate(
         _say("".join(f"kept in {file}\n" for file in kept))
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+PASSING = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@app.command(context_settings=PASSING)
 def compare(
     context: typer.Context,
     base: Annotated[
         str, typer.Argument(help="The target that is compared with: sglang==0.5.22, a checkout, ….")
     ],
     head: Annotated[str, typer.Argument(help="The target that is judged.")],
+    json: JsonFile = None,
 ) -> None:
     """Compare two SGLang builds, launches interleaved. Further arguments are pytest's: -m decode."""
-    import pytest
+    from sglperf.calibrating import read_run
+    from sglperf.report.comparison import comparison_json
 
-    raise SystemExit(int(pytest.main([f"--base={base}", f"--head={head}", *context.args])))
+    _refuse_options(BASE=base, HEAD=head)
+    code, folder = _suite([f"--base={base}", f"--head={head}", *context.args], quiet=json == Path("-"))
+    if json is not None and folder is not None:
+        _write(json, comparison_json(read_run(folder), str(folder)))
+    raise SystemExit(code)
+
+
+@app.command(context_settings=PASSING)
+def bisect(
+    context: typer.Context,
+    good: Annotated[str, typer.Argument(help="A revision that is fine.")],
+    bad: Annotated[str, typer.Argument(help="A later one that is worse.")],
+    sglang_repo: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="The repository that they are revisions of.")
+    ] = None,
+    results_dir: Annotated[Path, typer.Option(help="Where the bisection is kept.")] = Path("results"),
+    step: Annotated[
+        bool,
+        typer.Option(
+            "--step",
+            help="Judge BAD alone, for `git bisect run`: 0 good, 1 bad, 125 cannot be told. BAD may be any target.",
+        ),
+    ] = False,
+    effect: Annotated[
+        float,
+        typer.Option(
+            min=0.001,
+            help="With --step: by how much the bad ones are worse, as a share; good is only what excludes that.",
+        ),
+    ] = 0.1,
+    json: JsonFile = None,
+) -> None:
+    """Find the first commit that is worse. Further arguments are pytest's: -m decode -k test_time."""
+    from sglperf.bisecting import bisect as search
+    from sglperf.core.bisection import Side
+    from sglperf.report.bisection import bisection_json, bisection_text
+
+    _refuse_options(GOOD=good, BAD=bad)
+    if step:
+        repository = [] if sglang_repo is None else [f"--sglang-repo={sglang_repo}"]
+        raise SystemExit(
+            _step(
+                [f"--base={good}", f"--head={bad}", f"--results-dir={results_dir}", *repository],
+                context.args,
+                effect,
+            )
+        )
+    if sglang_repo is None:
+        raise UsageError("bisect needs the repository of the two revisions: --sglang-repo=PATH")
+
+    def say(line: str) -> None:
+        typer.echo(line, err=json == Path("-"))
+
+    try:
+        found = search(good, bad, sglang_repo, context.args, results_dir, say)
+    except KeyboardInterrupt:
+        raise UsageError("interrupted; the same command goes on from here") from None
+    if json is not None:
+        _write(json, bisection_json(found))
+    if json != Path("-"):
+        _say(bisection_text(found))
+    confirmed = found.bisection.confirmed
+    raise SystemExit(0 if confirmed is not None and confirmed.side is Side.BAD else 3)
+
+
+# git bisect run takes 1 to 127 for bad, except 125, and stops at what is above: a mistyped option must not be bad.
+_STOP_GIT = 129
+
+
+def _step(targets: list[str], arguments: list[str], effect: float) -> int:
+    """One commit for ``git bisect run``."""
+    from sglperf.calibrating import read_run
+    from sglperf.core.bisection import Side, judge_alone
+
+    code, folder = _suite([*targets, "--why=off", *arguments])
+    if folder is None:
+        return 125 if code == 3 else _STOP_GIT
+    run = read_run(folder)
+    if any(failure["side"] == "base" for failure in run["failures"]):
+        typer.echo("sglperf: the good commit itself could not be measured", err=True)
+        return _STOP_GIT
+    judged = judge_alone(run["cases"], 1 + effect)
+    typer.echo(f"{judged.side.value}: {judged.sentence}")
+    return {Side.GOOD: 0, Side.BAD: 1, Side.UNKNOWN: 125}[judged.side]
+
+
+def _refuse_options(**arguments: str) -> None:
+    """An option before them would be taken for one."""
+    for name, value in arguments.items():
+        if value.startswith("-"):
+            raise UsageError(
+                f"{value!r} was taken for {name}: name {' and '.join(arguments)} first, then the options"
+            )
 
 
 cache = typer.Typer(no_args_is_help=True, help="Environments made for targets that were not installed.")
@@ -129,11 +229,23 @@ def prune_(
         _say(f"removed {one.requirement} (Python {one.python}), {one.folder}\n")
 
 
-def _measured(arguments: list[str]) -> Path:
+def _measured(arguments: list[str], *, quiet: bool) -> Path:
     """The folder of a run of the suite in the current directory.
 
     Raises:
         SystemExit: it ended without an outcome, and has said why; with its code.
+    """
+    code, folder = _suite(arguments, quiet=quiet)
+    if folder is None:
+        raise SystemExit(code or 3)
+    return folder
+
+
+def _suite(arguments: list[str], *, quiet: bool = False) -> tuple[int, Path | None]:
+    """Run the suite in the current directory: pytest's exit code, and the run's folder if it has an outcome.
+
+    Args:
+        quiet: what pytest says goes to standard error, which leaves standard output to what is made of it.
     """
     import pytest
 
@@ -147,10 +259,9 @@ def _measured(arguments: list[str]) -> Path:
             if suite is not None and suite.outcome is not None:
                 folders.append(Path(suite.outcome.folder))
 
-    code = pytest.main(arguments, plugins=[Catch()])
-    if not folders:
-        raise SystemExit(int(code) or 3)
-    return folders[0]
+    with contextlib.redirect_stdout(sys.stderr) if quiet else contextlib.nullcontext():
+        code = pytest.main(arguments, plugins=[Catch()])
+    return int(code), folders[0] if folders else None
 
 
 def dumps(value: object) -> str:

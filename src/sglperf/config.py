@@ -72,6 +72,7 @@ class Settings(BaseModel):
     client_lag_share: Annotated[float, Field(gt=0)] = 0.5
     foreign_cpu_share: Annotated[float, Field(gt=0)] = 0.25
 
+    why: Literal["auto", "always", "off"] = "auto"
     baseline: Literal["compare", "extend", "record", "off"] = "compare"
     baseline_dir: Path = Path("baselines")
     results_dir: Path = Path("results")

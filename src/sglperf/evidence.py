@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -183,23 +184,37 @@ def _record(work: Work, context: BaselineContext, recorded: str) -> BaselineReco
     )
 
 
-def context_differences_by_config(
+@dataclass(frozen=True)
+class ContextChange:
+    """How head's context differs from its base's, each entry as ``name before → after``."""
+
+    versions: tuple[str, ...]
+    arguments: tuple[str, ...]
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """All entries, by name."""
+        return tuple(sorted((*self.versions, *self.arguments)))
+
+
+def context_changes(
     measured: Measured, stored: Mapping[Place, Baseline | None], *, paired: bool
-) -> dict[str, tuple[str, ...]]:
+) -> dict[str, ContextChange]:
     """Server config's label → how head's versions and resolved arguments differ from its base's.
 
     Cases of one server may have been accepted at different times; what changed since any of them is named.
     """
-    found: dict[str, dict[str, None]] = {}
+    versions: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    arguments: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for ask in measured.plan.asks:
         head = measured.context("head", ask)
         base = measured.context("base", ask) if paired else _stored_context(stored.get(ask.place), ask)
         if head is not None and base is not None:
-            changed = context_differences(
-                {**base.versions, **base.resolved}, {**head.versions, **head.resolved}
-            )
-            found.setdefault(ask.config.label, {}).update(dict.fromkeys(changed))
-    return {label: tuple(changed) for label, changed in found.items() if changed}
+            label = ask.config.label
+            versions[label] |= dict.fromkeys(context_differences(base.versions, head.versions))
+            arguments[label] |= dict.fromkeys(context_differences(base.resolved, head.resolved))
+    changes = {label: ContextChange(tuple(versions[label]), tuple(arguments[label])) for label in versions}
+    return {label: change for label, change in changes.items() if change.every}
 
 
 def _stored_context(baseline: Baseline | None, ask: Ask) -> BaselineContext | None:

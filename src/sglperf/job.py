@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from sglperf.config import Settings
@@ -11,9 +12,9 @@ from sglperf.core.gates import Gate
 from sglperf.core.server_config import ServerConfig
 from sglperf.errors import MeasurementError
 from sglperf.measurements import Launch, Measurements, Progress, Round
-from sglperf.plan import Plan
+from sglperf.plan import Load, Plan
 from sglperf.store import RunFolder
-from sglperf.target.resolve import Target
+from sglperf.target.build import Target
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Job:
     progress: Progress
     measurements: Measurements
     title: str
+
+    @cached_property
+    def loads(self) -> tuple[Load, ...]:
+        """What is to be measured on it."""
+        return self.plan.loads(self.config)
 
     @property
     def log(self) -> Path:

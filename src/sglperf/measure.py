@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from random import Random
 
 from sglperf.config import Settings
@@ -13,7 +15,7 @@ from sglperf.measurements import Measurements, Progress
 from sglperf.plan import Plan
 from sglperf.serving import serve
 from sglperf.store import RunFolder
-from sglperf.target.resolve import Target
+from sglperf.target.build import Target
 from sglperf.working import work
 from sglperf.workload.client import StreamingClient
 
@@ -40,8 +42,8 @@ def execute(
         number, most = 0, plan.starts * len(targets)
         labels: Collection[str] = {config.label for config in plan.configs}
         for launch in range(plan.launches):
+            jobs = []
             for config, sides in schedule(plan, tuple(targets), launch):
-                jobs = []
                 for side in sides:
                     number += 1
                     if (side, config.label) not in measurements.failures and config.label in labels:
@@ -60,26 +62,38 @@ def execute(
                                 title,
                             )
                         )
-                for some in _at_once(jobs):
-                    _launch(some, client)
+            for some in at_once(jobs):
+                _launch(some, client)
             labels = still_open(launch + 1)
 
 
-def _at_once(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Both builds' servers are up together on a CPU, where an idle one sleeps; a GPU is leased to one at a time."""
-    if all(job.config.device == "cpu" for job in jobs):
-        return [list(jobs)] if jobs else []
-    return [[job] for job in jobs]
+def at_once(jobs: Sequence[Job], processors: int | None = None) -> Iterator[list[Job]]:
+    """Whose servers are up together.
+
+    On a CPU both builds' are, since an idle one sleeps; where nothing is timed, so are those of different configs,
+    one for each processor. A GPU is leased to one server at a time.
+    """
+    processors = processors or len(os.sched_getaffinity(0))
+    counted: list[Job] = []
+    for _, group in groupby(jobs, lambda job: job.config.label):
+        mine = list(group)
+        if mine[0].config.device != "cpu":
+            yield from ([job] for job in mine)
+        elif any(load.timed for load in mine[0].loads):
+            yield mine
+        else:
+            counted += mine
+    yield from (counted[begin : begin + processors] for begin in range(0, len(counted), processors))
 
 
 def _launch(jobs: Sequence[Job], client: StreamingClient) -> None:
     """First what needs a server, then, with that out of the way, what needs a worker."""
-    loads = jobs[0].plan.loads(jobs[0].config)
-    served = [load for load in loads if load.workload.worker is None]
-    worked = [load for load in loads if load.workload.worker is not None]
-    if served:
-        serve(jobs, served, client)
+    served = {job.config.label: [load for load in job.loads if load.workload.worker is None] for job in jobs}
+    serving = [job for job in jobs if served[job.config.label]]
+    if serving:
+        serve(serving, served, client)
     for job in jobs:
+        worked = [load for load in job.loads if load.workload.worker is not None]
         if worked and (job.side, job.config.label) not in job.measurements.failures:
             job.attempt(partial(work, job, worked))
 

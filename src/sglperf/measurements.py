@@ -31,6 +31,8 @@ class Round:
         seconds: from sending the first request to the last token.
         predicted: by metric name; what the cache model says of this round, where it is asked.
         departures: by metric name; where the server departs from that.
+        stages: wall seconds of each stage of the scheduler, by its own account; empty where it keeps none. It
+            counts once a second, so a round's may hold the end of the round before.
     """
 
     side: str
@@ -44,6 +46,7 @@ class Round:
     seconds: float
     predicted: Mapping[str, float] = field(default_factory=dict)
     departures: Mapping[str, Departure] = field(default_factory=dict)
+    stages: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

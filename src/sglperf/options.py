@@ -43,6 +43,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="server starts per configuration; MIN..MAX adds them while a verdict is open",
     )
     add("--rounds", metavar="N", help="rounds per launch")
+    add(
+        "--why",
+        metavar="WHEN",
+        help="with --base and --head, profile both: auto (default; once a timing changed), always or off",
+    )
     add("--baseline", metavar="MODE", help="compare (default), extend, record or off")
     add("--baseline-dir", metavar="DIR", help="where baselines are (default: baselines/)")
     add("--results-dir", metavar="DIR", help="where runs are kept (default: results/)")
@@ -73,7 +78,7 @@ def given_options(config: pytest.Config) -> dict[str, Any]:
         name: config.getoption(f"--{name.replace('_', '-')}")
         for name in (
             "target", "base", "head", "sglang_repo", "target_mode", "profile", "model",
-            "launches", "rounds", "baseline", "baseline_dir", "results_dir",
+            "launches", "rounds", "why", "baseline", "baseline_dir", "results_dir",
         )
     }  # fmt: skip
     lists: dict[str, tuple[str, Callable[[str], Any]]] = {

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 from sglperf.config import Settings
 from sglperf.core.baseline import Baseline
 from sglperf.core.calibration_file import CalibrationFile
 from sglperf.core.catalogue import METRICS
+from sglperf.core.explanation import Explanation
 from sglperf.core.fingerprint import Fingerprint
 from sglperf.core.judgement import Question
 from sglperf.core.machine import Machine
 from sglperf.core.sequential import Looks
 from sglperf.core.verdict import Policy, Status, Verdict
 from sglperf.errors import MeasurementError, UsageError
-from sglperf.evidence import (
-    Measured,
-    context_differences_by_config,
-    to_baseline,
-)
+from sglperf.evidence import ContextChange, Measured, context_changes, to_baseline
+from sglperf.explaining import Findings, explain
 from sglperf.judging import Judging
 from sglperf.measure import execute
 from sglperf.measurements import Measurements, Progress
@@ -29,7 +27,7 @@ from sglperf.plan import Place, Plan
 from sglperf.predicting import check_predictable
 from sglperf.report.document import run_document
 from sglperf.store import BaselineFolder, RunFolder
-from sglperf.target.resolve import Target
+from sglperf.target.build import Target
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,8 @@ class Outcome:
 
     Attributes:
         questions, verdicts: by case name, in plan order.
-        differences: config label → how head's context differs from its base's, as ``name before → after``.
+        changes: config label → how head's context differs from its base's.
+        explanations: config label → why its verdicts are what they are, where one changed.
         recorded: baseline files written.
         looks: launch counts at which the run was to be judged.
         run: the run's folder name.
@@ -64,13 +63,14 @@ class Outcome:
     measured: Measured
     questions: Mapping[str, Question]
     verdicts: Mapping[str, Verdict]
-    differences: Mapping[str, tuple[str, ...]]
+    changes: Mapping[str, ContextChange]
     recorded: tuple[str, ...]
     looks: Looks
     run: str
     folder: str
     seconds: Mapping[str, float]
     notes: tuple[str, ...] = ()
+    explanations: Mapping[str, Explanation] = field(default_factory=dict)
 
 
 def run(
@@ -107,12 +107,13 @@ def run(
     _require_something(measurements)
     progress("judging")
     verdicts = _quoting(plan, judging.verdicts(), noise)
+    changes = context_changes(measured, stored, paired=paired)
     outcome = Outcome(
         plan=plan,
         measured=measured,
         questions=judging.questions(),
         verdicts=verdicts,
-        differences=context_differences_by_config(measured, stored, paired=paired),
+        changes=changes,
         recorded=() if paired else _record(measured, verdicts, settings, site, folder.name),
         looks=judging.looks,
         run=folder.name,
@@ -121,6 +122,12 @@ def run(
         notes=tuple(note for target in targets.values() for note in target.notes),
     )
     folder.append("end", {"verdicts": {name: verdict.status for name, verdict in verdicts.items()}})
+    folder.write_json("run.json", run_document(outcome, settings, targets, site))
+    found = explain(Findings(measured, verdicts, changes), settings, targets, folder, progress)
+    if not found:
+        return outcome
+    seconds = {**measurements.seconds, "total": time.monotonic() - begin}
+    outcome = replace(outcome, explanations=found, seconds=seconds)
     folder.write_json("run.json", run_document(outcome, settings, targets, site))
     return outcome
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from sglperf.predicting import cache_shape, sent_waves
 from sglperf.probes.counters import delta, flush_cache, read_counters
 from sglperf.probes.neighbours import NeighbourWatch
 from sglperf.server.failure import explain
-from sglperf.server.launch import Server, start_server
+from sglperf.server.launch import Server, Starting, begin_server
 from sglperf.workload.client import StreamingClient
 from sglperf.workload.rounds import Prompts, play
 
@@ -31,38 +32,82 @@ from sglperf.workload.rounds import Prompts, play
 _TOKENS = "realtime_tokens_total"
 _TOKEN_MODES = {"prefill_tokens": "prefill_compute", "decode_tokens": "decode"}
 _EVICTED = "evicted_tokens_total"
+_STAGE = re.compile(r"scheduler_stage_seconds_total\{category=(?P<name>\w+)\}")
 
 
-def serve(jobs: Sequence[Job], loads: Sequence[Load], client: StreamingClient) -> None:
-    """Start the jobs' servers, and measure these workloads on all of them in turn.
+def serve(jobs: Sequence[Job], loads: Mapping[str, Sequence[Load]], client: StreamingClient) -> None:
+    """Start the jobs' servers side by side, and measure their workloads.
 
     Two builds that are up together take their rounds in ABBA order, so that a drift of the machine touches both
     alike. A server that does not come up, or goes away, ends its own job only.
+
+    Args:
+        loads: server config's label → what is sent to its servers.
     """
-    plan = jobs[0].plan
-    with ExitStack() as stack:
-        up: list[_Serving] = []
-        for job in jobs:
-            job.attempt(partial(_begin, job, client, stack, up))
-        for load in loads:
-            for _ in range(plan.warmup_rounds if load.timed else 0):
-                _each(up, partial(_Serving.warm_up, load=load))
-        for index in range(plan.rounds_of(loads)):
-            # Each round begins with another workload, so that none always follows the same neighbour.
-            for load in (*loads[index % len(loads) :], *loads[: index % len(loads)]):
-                if index and not load.timed:
-                    continue  # a count has no noise: one round tells it
-                _each(up, partial(_Serving.round, load=load, index=index), turned=index % 2 == 1)
+    with started(jobs, client) as up:
         for serving in up:
-            done = f"{counted(plan.rounds_of(loads), 'round')} of {counted(len(loads), 'workload')}"
-            serving.job.says(done, done=True)
+            serving.launched()
+        for label in dict.fromkeys(job.config.label for job in jobs):
+            _measure([serving for serving in up if serving.job.config.label == label], loads[label])
 
 
-def _begin(job: Job, client: StreamingClient, stack: ExitStack, up: list[_Serving]) -> None:
-    up.append(stack.enter_context(_serving(job, client)))
+def _measure(up: list[Serving], loads: Sequence[Load]) -> None:
+    """All rounds of one server config, on the builds that are up."""
+    if not up:
+        return
+    plan = up[0].job.plan
+    for load in loads:
+        for _ in range(plan.warmup_rounds if load.timed else 0):
+            each(up, partial(Serving.warm_up, load=load))
+    for index in range(plan.rounds_of(loads)):
+        # Each round begins with another workload, so that none always follows the same neighbour.
+        for load in (*loads[index % len(loads) :], *loads[: index % len(loads)]):
+            if index and not load.timed:
+                continue  # a count has no noise: one round tells it
+            each(up, partial(Serving.round, load=load, index=index), turned=index % 2 == 1)
+    for serving in up:
+        done = f"{counted(plan.rounds_of(loads), 'round')} of {counted(len(loads), 'workload')}"
+        serving.job.says(done, done=True)
 
 
-def _each(up: list[_Serving], do: Callable[[_Serving], None], *, turned: bool = False) -> None:
+@contextmanager
+def started(jobs: Sequence[Job], client: StreamingClient) -> Iterator[list[Serving]]:
+    """The servers of those jobs that come up, in the same order, until the end of the block.
+
+    Their processes are all started before the first is waited for: most of a start is one processor's work.
+    """
+    seconds = jobs[0].measurements
+    with ExitStack() as stack:
+        starting: list[tuple[Job, Starting]] = []
+        up: list[Serving] = []
+        with seconds.timed("start"):
+            for job in jobs:
+                job.attempt(partial(_begin, job, stack, starting))
+            for job, server in starting:
+                job.attempt(partial(_await, job, server, client, stack, up))
+        try:
+            yield up
+        finally:
+            with seconds.timed("stop"):
+                stack.close()
+
+
+def _begin(job: Job, stack: ExitStack, starting: list[tuple[Job, Starting]]) -> None:
+    server = begin_server(job.target, job.config, log_path=job.log)
+    stack.callback(server.stop)
+    starting.append((job, server))
+
+
+def _await(
+    job: Job, starting: Starting, client: StreamingClient, stack: ExitStack, up: list[Serving]
+) -> None:
+    server = starting.ready(job.settings.start_timeout, lambda _, stage: job.says(stage))
+    stack.callback(server.stop)
+    up.append(Serving(job, client, server))
+
+
+def each(up: list[Serving], do: Callable[[Serving], None], *, turned: bool = False) -> None:
+    """Do it on every server in turn, or the other way round; one that fails is out from then on."""
     for serving in up[::-1] if turned else up[:]:
         if not serving.job.attempt(partial(do, serving)):
             up.remove(serving)
@@ -73,38 +118,8 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-@contextmanager
-def _serving(job: Job, client: StreamingClient) -> Iterator[_Serving]:
-    """The job's server, from its start to its stop."""
-    with job.measurements.timed("start"):
-        server = start_server(
-            job.target,
-            job.config,
-            log_path=job.log,
-            timeout=job.settings.start_timeout,
-            on_progress=lambda _, stage: job.says(stage),
-        )
-    try:
-        info = server.info
-        job.launched(
-            Launch(
-                job.side,
-                job.config.label,
-                job.launch,
-                server.startup_seconds,
-                info.version,
-                info.resolved,
-                info.kv_capacity_tokens,
-            )
-        )
-        yield _Serving(job, client, server)
-    finally:
-        with job.measurements.timed("stop"):
-            server.stop()
-
-
 @dataclass(frozen=True, eq=False)
-class _Serving:
+class Serving:
     """Rounds on a running server.
 
     Attributes:
@@ -115,6 +130,14 @@ class _Serving:
     client: StreamingClient
     server: Server
     counted: dict[str, float] = field(default_factory=dict)
+
+    def launched(self) -> None:
+        """Keep that it came up, and as what."""
+        job, info = self.job, self.server.info
+        seconds, capacity = self.server.startup_seconds, info.kv_capacity_tokens
+        job.launched(
+            Launch(job.side, job.config.label, job.launch, seconds, info.version, info.resolved, capacity)
+        )
 
     def warm_up(self, load: Load) -> None:
         """A round that is not kept."""
@@ -199,6 +222,7 @@ class _Serving:
             gates,
             dict(Counter(request.finish_reason or "none" for request in observation.requests)),
             observation.client.wall_seconds,
+            stages=stage_seconds(observation.counters),
         )
 
     def _compared(self, load: Load, round_: Round, observation: RoundObservation, prompts: Prompts) -> Round:
@@ -240,6 +264,12 @@ def _token_counts(counters: Mapping[str, float]) -> dict[str, float]:
         return {}
     counts = {name: counters.get(f"{_TOKENS}{{mode={mode}}}", 0.0) for name, mode in _TOKEN_MODES.items()}
     return counts | {"evicted_tokens": counters.get(_EVICTED, 0.0)}
+
+
+def stage_seconds(counters: Mapping[str, float]) -> dict[str, float]:
+    """Wall seconds of each stage of the scheduler, where this version counts them."""
+    found = ((_STAGE.fullmatch(name), seconds) for name, seconds in counters.items())
+    return {stage["name"]: seconds for stage, seconds in found if stage and seconds}
 
 
 def _asked(load: Load) -> Asked:

@@ -10,7 +10,8 @@ from sglperf.errors import UsageError
 from sglperf.pipeline import Site, run
 from sglperf.probes.machine import probe_machine
 from sglperf.store import RunFolder
-from sglperf.target.resolve import Target, resolve_target
+from sglperf.target.build import Target
+from sglperf.target.resolve import resolve_target
 
 if TYPE_CHECKING:
     import pytest

@@ -24,7 +24,8 @@ from sglperf.predicting import cache_shape, sent_waves
 from sglperf.probes.counters import delta, flush_cache, read_counters
 from sglperf.report.reproduction import reproduction
 from sglperf.server.launch import Server, start_server
-from sglperf.target.resolve import Target, resolve_target
+from sglperf.target.build import Target
+from sglperf.target.resolve import resolve_target
 from sglperf.workload.client import StreamingClient
 from sglperf.workload.rounds import play
 

@@ -25,7 +25,8 @@ from sglperf.core.server_config import Model, ServerConfig
 from sglperf.errors import LaunchError
 from sglperf.probes.counters import delta, flush_cache, read_counters
 from sglperf.server.launch import Server, start_server
-from sglperf.target.resolve import Target, resolve_target
+from sglperf.target.build import Target
+from sglperf.target.resolve import resolve_target
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("sglang") is None, reason="needs SGLang in this environment"

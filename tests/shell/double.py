@@ -7,9 +7,11 @@ variable DOUBLE_FAULT says. No figure of the project is measured on it.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import sys
+import sysconfig
 import threading
 import time
 import venv
@@ -43,12 +45,35 @@ def make_target(root: Path, fault: str = "") -> Path:
     return root / "bin" / "python"
 
 
+def make_home(root: Path) -> Path:
+    """`make_target`, whose interpreter also has everything that this one has: sglperf can run there.
+
+    What it runs over, a checkout or a revision, is then a double too.
+    """
+    python = make_target(root)
+    site = next(root.glob("lib/python*/site-packages"))
+    (site / "ours.pth").write_text(f"import site; site.addsitedir({sysconfig.get_paths()['purelib']!r})\n")
+    return python
+
+
+def sources(fault: str = "") -> dict[str, str]:
+    """The double as a revision of SGLang's repository has it: path → text."""
+    launch = f"import os, runpy\nos.environ.setdefault('DOUBLE_FAULT', {fault!r})\n"
+    return {
+        "python/pyproject.toml": f"[project]\nname = 'sglang'\nversion = '{VERSION}'\ndependencies = ['torch==2.14.1']\n",
+        "python/sglang/__init__.py": "",
+        "python/sglang/version.py": f'__version__ = "{VERSION}"\n',
+        "python/sglang/launch_server.py": f"{launch}runpy.run_path({__file__!r}, run_name='__main__')\n",
+    }
+
+
 class State:
     """What the server remembers between requests."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
-        self.fault = os.environ.get("DOUBLE_FAULT", "")
+        self.faults = os.environ.get("DOUBLE_FAULT", "").split("+")
+        self.traces: Path | None = None
         self.lock = threading.Lock()
         self.requests = 0
         self.pages: set[tuple[int, ...]] = set()
@@ -62,7 +87,7 @@ class State:
             "max_total_num_tokens": self.arguments.max_total_tokens,
             "internal_states": [{}],
         }
-        info["chunked_prefill_size"] = 2048 if self.fault == "other-default" else 4096
+        info["chunked_prefill_size"] = 2048 if "other-default" in self.faults else 4096
         return info
 
     def metrics(self) -> str:
@@ -76,6 +101,24 @@ class State:
         ]
         return "\n".join(lines) + "\n"
 
+    def write_trace(self) -> None:
+        """Ten decode steps of a millisecond each, five where this is slow: then a copy in each takes four."""
+        assert self.traces is not None
+        events: list[dict[str, Any]] = []
+        slow = "slow" in self.faults
+        for step in range(10):
+            begin = step * 10_000
+            spans = [("step[DECODE bs=1]", "user_annotation", 0, 1000), ("aten::mm", "cpu_op", 100, 500)]
+            if slow:
+                spans = [("step[DECODE bs=1]", "user_annotation", 0, 5000), *spans[1:]]
+                spans.append(("aten::copy_", "cpu_op", 700, 4000))
+            events += [
+                {"ph": "X", "pid": 1, "tid": 1, "name": name, "cat": cat, "ts": begin + at, "dur": length}
+                for name, cat, at, length in spans
+            ]
+        text = json.dumps({"traceEvents": events}).encode()
+        (self.traces / "double-TP-0-DECODE.trace.json.gz").write_bytes(gzip.compress(text))
+
     def admit(self, prompt: list[int], new_tokens: int) -> int:
         """Count a request and return how many of its prompt tokens are cached."""
         page = self.arguments.page_size
@@ -83,7 +126,7 @@ class State:
             self.requests += 1
             ends = range(page, len(prompt), page)
             cached = max((end for end in ends if tuple(prompt[:end]) in self.pages), default=0)
-            if self.fault == "page-short":
+            if "page-short" in self.faults:
                 cached = max(cached - page, 0)
             self.pages |= {tuple(prompt[:end]) for end in ends}
             self.counters["prefill_compute"] += len(prompt) - cached
@@ -101,12 +144,17 @@ def handler(state: State) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if self.path != "/generate":
+            if self.path == "/generate":
+                self.stream(json.loads(body))
+                return
+            if self.path == "/start_profile":
+                state.traces = Path(json.loads(body)["output_dir"])
+            elif self.path == "/stop_profile":
+                state.write_trace()
+            else:
                 with state.lock:
                     state.pages.clear()
-                self.whole(b"{}")
-                return
-            self.stream(json.loads(body))
+            self.whole(b"{}")
 
         def stream(self, request: dict[str, Any]) -> None:
             prompt, new_tokens = request["input_ids"], request["sampling_params"]["max_new_tokens"]
@@ -116,9 +164,9 @@ def handler(state: State) -> type[BaseHTTPRequestHandler]:
             self.send_header("Connection", "close")
             self.end_headers()
             for position in range(new_tokens):
-                time.sleep(TOKEN_SECONDS * (5 if state.fault == "slow" else 1))
+                time.sleep(TOKEN_SECONDS * (5 if "slow" in state.faults else 1))
                 if position == 1 and state.requests > 8:
-                    misbehave(state.fault)
+                    misbehave(state.faults)
                 meta = {
                     "prompt_tokens": len(prompt),
                     "completion_tokens": position + 1,
@@ -143,12 +191,12 @@ def handler(state: State) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def misbehave(fault: str) -> None:
+def misbehave(faults: list[str]) -> None:
     """In the middle of a stream, once the warm-up is over."""
-    if fault == "dies-mid-round":
+    if "dies-mid-round" in faults:
         print("RuntimeError: an illegal memory access was encountered", file=sys.stderr, flush=True)
         os._exit(1)
-    if fault == "hangs-mid-round":
+    if "hangs-mid-round" in faults:
         time.sleep(600)
 
 

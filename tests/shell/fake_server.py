@@ -33,7 +33,7 @@ time.sleep(600)
 
 def fake_target(directory: Path, version: str = VERSION) -> object:
     """A Target whose ``sglang.launch_server`` is this file, laid out below ``directory``."""
-    from sglperf.target.resolve import Target
+    from sglperf.target.build import Target
 
     package = directory / "sglang"
     package.mkdir(parents=True)

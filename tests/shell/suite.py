@@ -73,9 +73,16 @@ class Ended:
 class Suite:
     """``perf_tests``, ``config`` and ``conftest.py`` in a folder where a test may break them."""
 
-    def __init__(self, folder: Path, profile: Mapping[str, Any], *, without: Sequence[str] = ()) -> None:
-        """``without``: perf tests that are left out."""
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        profile: Mapping[str, Any],
+        *,
+        without: Sequence[str] = (),
+        python: Path = Path(sys.executable),
+    ) -> None:
+        """``without``: perf tests that are left out; ``python``: what runs it, and checkouts and revisions."""
+        self.folder, self.python = folder, python
         folder.mkdir(parents=True)
         for name in ("perf_tests", "config"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -88,8 +95,16 @@ class Suite:
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Begin a run."""
+        return self.begin("-m", "pytest", "--profile=small", *arguments, **environment)
+
+    def command(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Begin ``sglperf`` with these arguments."""
+        return self.begin("-c", "from sglperf.cli import main; main()", *arguments, **environment)
+
+    def begin(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Begin a Python in the suite's folder."""
         return subprocess.Popen(
-            [sys.executable, "-m", "pytest", "--profile=small", *arguments],
+            [self.python, *arguments],
             cwd=self.folder,
             env={**os.environ, "COLUMNS": "100", **environment},
             stdout=subprocess.PIPE,

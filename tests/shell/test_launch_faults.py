@@ -24,7 +24,7 @@ from sglperf.core.server_config import Model, ServerConfig
 from sglperf.errors import ConfigError, LaunchError, ServerDied, StoreError
 from sglperf.server import leases
 from sglperf.server.launch import Server, start_server
-from sglperf.target.resolve import Target
+from sglperf.target.build import Target
 
 MODEL = Model("tiny", 2048, 4096, {"model_type": "llama"})
 CONFIG = ServerConfig(MODEL, "cpu", "torch_native", 16, (0,), 4096, 8, 0.3)

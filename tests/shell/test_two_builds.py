@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from itertools import groupby
 from pathlib import Path
 
 import pytest
 from double import make_target
-from suite import NOT_DOUBLED, SMALL, Ended, Suite
+from suite import NOT_DOUBLED, SMALL, Ended, Suite, interrupt
 
 
 @pytest.fixture
@@ -66,6 +67,39 @@ def test_slower_head(suite: Suite, good: Path, tmp_path: Path) -> None:
     assert ended.code == 1, ended.output
     assert ended.status("decode-p64-n12-s1", "inter_token_latency") == "regressed"
     assert ended.status("decode-p64-n12-s1", "decode_tokens") == "unchanged"
+    (why,) = ended.run["explanations"].values()
+    assert why["sentence"].startswith(
+        "likeliest cause: operator aten::copy_ 0.000 → 4.000 ms a step, 100% of"
+    )
+    assert "calls in a step that changed: aten::copy_ 0 → 1" in why["sentence"]
+    assert why["sentence"] in " ".join(ended.output.split())
+
+
+def test_why_can_be_left_out(suite: Suite, good: Path, tmp_path: Path) -> None:
+    """``--why=off`` starts nothing after the verdicts; ``always`` profiles what did not change."""
+    slow = make_target(tmp_path / "slow", "slow")
+    ended = compared(suite, good, slow, "--why=off")
+    assert not ended.run["explanations"]["torch_native-page16-tp0"]["profiles"]
+    assert ended.folder is not None
+    assert not (ended.folder / "profiles").exists()
+    ended = compared(suite, good, good, "--why=always")
+    assert ended.code == 0, ended.output
+    assert ended.run["explanations"]["torch_native-page16-tp0"]["profiles"]
+
+
+def test_interrupted_profile(suite: Suite, good: Path, tmp_path: Path) -> None:
+    """Ctrl-C while the two are profiled ends them, and the verdicts are shown all the same."""
+    process = suite.start(
+        "-m", "decode", f"--base={good}", f"--head={make_target(tmp_path / 'slow', 'slow')}"
+    )
+    end = time.monotonic() + 120
+    while not list(suite.folder.glob("results/*/profiles")) and time.monotonic() < end:
+        time.sleep(0.02)
+    interrupt(process)
+    ended = suite.finish(process)
+    assert ended.code == 1, ended.output
+    assert "interrupted: the verdicts stand, without a profile" in ended.output
+    assert ended.status("decode-p64-n12-s1", "inter_token_latency") == "regressed"
 
 
 @pytest.mark.parametrize(("side", "said"), [("head", "invalid"), ("base", "base:")])

@@ -181,7 +181,7 @@ def outcome(
             questions[one.name] = Question(METRICS[one.metric], Evidence(head, WORK), before)
             verdicts[one.name] = verdict
     known: dict[str, Any] = {
-        "differences": {},
+        "changes": {},
         "recorded": (),
         "looks": Looks(launches, launches),
         "run": "20260102-030405-6",

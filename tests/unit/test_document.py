@@ -14,10 +14,11 @@ from sglperf import __version__
 from sglperf.config import ConfigFolder, load_settings
 from sglperf.core.gates import Gate
 from sglperf.core.verdict import Status, Verdict
+from sglperf.evidence import ContextChange
 from sglperf.pipeline import Outcome, Site
 from sglperf.report.document import run_document
 from sglperf.store import RunFolder
-from sglperf.target.resolve import Target
+from sglperf.target.build import Target
 
 SHIPPED = ConfigFolder(Path(__file__).parents[2] / "config")
 OTHER = server("triton", page=1, tp_set=(0, 1))
@@ -33,7 +34,7 @@ def a_run() -> Outcome:
         (ask("time_to_first_token"), [[0.1], [0.1]], [[0.1]], UNSURE),
         (ask("inter_token_latency_slope"), [[1e-7], [2e-7]], None, None),
         (ask("cached_tokens", config=OTHER), [], None, Verdict(Status.INVALID, "server-died", "gone")),
-        differences={server().label: ("torch 2.11.0 → 2.14.1",)},
+        changes={server().label: ContextChange(("torch 2.11.0 → 2.14.1",), ())},
         recorded=("baselines/x/decode.json",),
     )
     found.measured.measurements.failures["head", OTHER.label] = Gate("server-died", "gone")

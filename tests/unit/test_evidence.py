@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from samples import FINGERPRINT, SHAPE, ask, measured_round, server, started, stored
@@ -16,7 +17,7 @@ from sglperf.core.verdict import Policy, Status
 from sglperf.evidence import (
     CLIENT,
     Measured,
-    context_differences_by_config,
+    context_changes,
     questions,
     stored_evidence,
     to_baseline,
@@ -280,6 +281,11 @@ def test_what_was_not_measured_is_not_recorded():
 # Context
 
 
+def every_change(*args: Any, **keywords: Any) -> dict[str, tuple[str, ...]]:
+    """All that changed of each server, versions and arguments alike."""
+    return {label: change.every for label, change in context_changes(*args, **keywords).items()}
+
+
 def test_context_differs_by_server():
     """Each server's label with what differs between its base and its head; nothing where nothing does."""
     found = measured(
@@ -291,10 +297,10 @@ def test_context_differs_by_server():
     )
     same = replace(found, versions=dict.fromkeys(("head", "base"), VERSIONS["head"]))
 
-    assert context_differences_by_config(found, {}, paired=True) == dict.fromkeys(
+    assert every_change(found, {}, paired=True) == dict.fromkeys(
         (ITL.config.label, ELSEWHERE.config.label), ("sglang 0.5.22 → 0.5.23",)
     )
-    assert context_differences_by_config(same, {}, paired=True) == {}
+    assert every_change(same, {}, paired=True) == {}
 
 
 def test_context_is_compared_with_the_record_of_the_case():
@@ -304,11 +310,11 @@ def test_context_is_compared_with_the_record_of_the_case():
     )
     found = measured(ran(0, 0.1), asks=(ITL,))
 
-    assert context_differences_by_config(found, {PLACE: baseline}, paired=False) == {
+    assert every_change(found, {PLACE: baseline}, paired=False) == {
         ITL.config.label: ("chunked_prefill_size 2048 → absent", "sglang 0.5.22 → 0.5.23")
     }
-    assert context_differences_by_config(found, {PLACE: stored(point="elsewhere")}, paired=False) == {}
-    assert context_differences_by_config(found, {}, paired=False) == {}
+    assert every_change(found, {PLACE: stored(point="elsewhere")}, paired=False) == {}
+    assert every_change(found, {}, paired=False) == {}
 
 
 def test_a_difference_is_not_hidden_by_a_case_recorded_later():
@@ -317,7 +323,7 @@ def test_a_difference_is_not_hidden_by_a_case_recorded_later():
     newer = stored({"time_to_first_token": ((1.0,),)}, run="newer", versions=VERSIONS["head"])
     found = measured(ran(0, 0.2), asks=(ITL, TTFT))
 
-    differences = context_differences_by_config(found, {PLACE: older.merged(newer)}, paired=False)
+    differences = every_change(found, {PLACE: older.merged(newer)}, paired=False)
     assert differences == {ITL.config.label: ("sglang 0.5.22 → 0.5.23",)}
 
 

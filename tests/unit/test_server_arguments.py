@@ -12,7 +12,7 @@ from sglperf.core.server_config import Model, ServerConfig
 from sglperf.errors import ConfigError
 from sglperf.server.arguments import Place, launch_notes, server_command
 from sglperf.server.environment import PLACEHOLDER, server_environment, telling
-from sglperf.target.resolve import Target
+from sglperf.target.build import Target
 
 SHAPE = Model("tiny", 2048, 4096, {"model_type": "llama"})
 CPU = ServerConfig(SHAPE, "cpu", "torch_native", 16, (0,), 16384, 64, 0.3, random_seed=7)

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from sglperf.errors import TargetError
-from sglperf.target import resolve
+from sglperf.target import build, overlay, resolve
+from sglperf.target.build import Target
 from sglperf.target.environment import Environment, inspect_environment
+from sglperf.target.overlay import Mode
 from sglperf.target.provision import Provisioned
-from sglperf.target.resolve import Mode, Target, resolve_target
+from sglperf.target.resolve import resolve_target
 
 FULL = {"sglang": "0.5.23", "torch": "2.14.1", "python": "3.11.7"}
 
@@ -60,7 +62,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, site: Path) -> dict[str, Enviro
         assert isinstance(pythonpath, bool)
         return known[str(interpreter)]
 
-    monkeypatch.setattr(resolve, "inspect_environment", inspect)
+    for room in (resolve, build, overlay):
+        monkeypatch.setattr(room, "inspect_environment", inspect)
     return known
 
 
@@ -91,7 +94,7 @@ def test_other_version_than_installed(
         asked.append(arguments)
         return Provisioned(tmp_path / "made", "sglang==0.5.20", "3.11.7", 0.0, in_use=True)
 
-    monkeypatch.setattr(resolve, "provide", made)
+    monkeypatch.setattr(overlay, "provide", made)
     python = tmp_path / "made" / "bin" / "python"
     package = tmp_path / "made" / "site-packages" / "sglang"
     environment[str(python)] = Environment(python, "3.11.7", {**FULL, "sglang": "0.5.20"}, package)
@@ -125,7 +128,7 @@ def test_release_as_an_overlay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
             raise TargetError("`uv pip install` failed:\n  x No solution found\nCheck")
         return wheel(tmp_path / "overlay")
 
-    monkeypatch.setattr(resolve, "provide", made)
+    monkeypatch.setattr(overlay, "provide", made)
     target = resolve_target("sglang==0.5.22", cache=tmp_path / "cache", mode=mode)
     assert (target.version, target.import_path, target.interpreter) == (
         "0.5.22",
@@ -145,7 +148,7 @@ def test_release_that_must_have_an_environment(tmp_path: Path, monkeypatch: pyte
     def made(*_: object, **__: object) -> Provisioned:
         raise TargetError("`uv pip install` failed: No solution found")
 
-    monkeypatch.setattr(resolve, "provide", made)
+    monkeypatch.setattr(overlay, "provide", made)
     with pytest.raises(TargetError, match="No solution found"):
         resolve_target("sglang==0.5.22", cache=tmp_path / "cache", mode="venv")
 
@@ -163,7 +166,7 @@ def test_release_that_must_have_an_environment(tmp_path: Path, monkeypatch: pyte
 )
 def test_reason(said: str, reason: str) -> None:
     """Of all that uv says, the first line that names a cause."""
-    assert resolve._reason(TargetError(said)) == reason
+    assert overlay._reason(TargetError(said)) == reason
 
 
 def test_version_that_is_too_old(tmp_path: Path) -> None:
@@ -451,7 +454,7 @@ def test_revision_that_needs_an_environment(
         asked.append(requirement)
         return Provisioned(tmp_path / "made", requirement, "3.11.7", 0.0, in_use=True)
 
-    monkeypatch.setattr(resolve, "provide", made)
+    monkeypatch.setattr(overlay, "provide", made)
     python = tmp_path / "made" / "bin" / "python"
     environment[str(python)] = Environment(
         python, "3.11.7", FULL, tmp_path / "made" / "site-packages" / "sglang"
@@ -460,8 +463,8 @@ def test_revision_that_needs_an_environment(
     assert (target.interpreter, target.commit, target.label) == (python, head, head[:9])
     assert target.notes[0] == f"{head[:9]} has an environment of its own: {why}"
     assert asked == [str(tmp_path / "cache" / "sources" / head)]
-    overlay = revision_of(repository, head, tmp_path, mode="overlay")
-    assert overlay.notes[0] == f"{head[:9]} runs over the installed sglang 0.5.23: {why}"
+    over = revision_of(repository, head, tmp_path, mode="overlay")
+    assert over.notes[0] == f"{head[:9]} runs over the installed sglang 0.5.23: {why}"
 
 
 @pytest.mark.usefixtures("full")
@@ -475,7 +478,10 @@ def test_repository_without_the_release(repository: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize("spec", ["v0.1.2", "no-such-branch", "--output=x"])
 def test_no_such_revision(repository: Path, tmp_path: Path, spec: str) -> None:
     """A spec that is nothing anywhere is refused, naming the repository that was looked at."""
-    with pytest.raises(TargetError, match=f"no file or directory '{spec}', and no revision of {repository}"):
+    with pytest.raises(
+        TargetError,
+        match=f"no file or directory '{spec}', and no revision '{spec}' in {repository}: fetch it",
+    ):
         revision_of(repository, spec, tmp_path)
 
 

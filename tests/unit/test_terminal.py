@@ -19,6 +19,7 @@ from sglperf.core.sequential import Looks
 from sglperf.core.server_config import Model
 from sglperf.core.statistics import Comparison
 from sglperf.core.verdict import Status, Verdict
+from sglperf.evidence import ContextChange
 from sglperf.pipeline import Outcome
 from sglperf.report.terminal import WIDTH, summary
 from sglperf.workload.shapes import Decode
@@ -125,9 +126,11 @@ def everything() -> Outcome:
             said(Status.INVALID, "the server died: exit code -9\n  last line of its log\n  and another"),
         ),
         (ask("inter_token_latency_slope", config=OTHER), [], None, None),
-        differences={
-            server().label: tuple(f"argument_{number} {number} → {number + 1}" for number in range(10)),
-            OTHER.label: ("torch 2.11.0 → 2.14.1",),
+        changes={
+            server().label: ContextChange(
+                (), tuple(f"argument_{number} {number} → {number + 1}" for number in range(10))
+            ),
+            OTHER.label: ContextChange(("torch 2.11.0 → 2.14.1",), ()),
         },
         recorded=("baselines/cpu-a-cpu-4c-0123abcd/decode.json",),
         notes=("compiled modules were borrowed from the installed sglang 0.5.23",),
@@ -192,7 +195,7 @@ def runs(draw: st.DrawFn) -> Outcome:
         cases.append((one, draw(values), draw(st.none() | values), draw(verdict) if judged else None))
     return outcome(
         *cases,
-        differences={draw(names): tuple(draw(st.lists(names, max_size=12)))},
+        changes={draw(names): ContextChange((), tuple(draw(st.lists(names, min_size=1, max_size=12))))},
         recorded=tuple(draw(st.lists(names, max_size=2))),
         notes=tuple(draw(st.lists(names, max_size=2))),
         folder=draw(names),

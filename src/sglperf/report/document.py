@@ -7,11 +7,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sglperf import __version__
+from sglperf.core.explanation import Explanation
 
 if TYPE_CHECKING:
     from sglperf.config import Settings
     from sglperf.pipeline import Outcome, Site
-    from sglperf.target.resolve import Target
+    from sglperf.target.build import Target
 
 SCHEMA_VERSION = 1
 
@@ -42,7 +43,8 @@ def run_document(
             for (side, config), gate in measurements.failures.items()
         ],
         "cases": {name: _case(outcome, name) for name in outcome.verdicts},
-        "context_differences": {label: list(changed) for label, changed in outcome.differences.items()},
+        "context_differences": {label: list(change.every) for label, change in outcome.changes.items()},
+        "explanations": {label: _explanation(one) for label, one in outcome.explanations.items()},
         "baselines_recorded": list(outcome.recorded),
     }
 
@@ -63,3 +65,7 @@ def _case(outcome: Outcome, name: str) -> dict[str, Any]:
         "sentence": verdict.sentence,
         "comparison": None if verdict.comparison is None else asdict(verdict.comparison),
     }
+
+
+def _explanation(explanation: Explanation) -> dict[str, Any]:
+    return {"sentence": explanation.sentence, **asdict(explanation)}

@@ -16,6 +16,7 @@ from rich.text import Text
 from sglperf.core.catalogue import METRICS
 from sglperf.core.metric import Kind
 from sglperf.core.verdict import Status, Verdict
+from sglperf.report.explanation import explanation_parts
 from sglperf.report.quantity import center, quantity
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ def summary(outcome: Outcome, settings: Settings, *, width: int, colour: bool) -
         console.print(Text(title, style="bold"))
         predicted = all(ask.predicted for ask in asks) and "base" not in outcome.measured.versions
         console.print(_predicted_table(outcome, asks) if predicted else _table(outcome, asks))
-    for line in _lines(outcome, settings):
-        console.print(Text(_wrapped(line, width)))
+    for part in _parts(outcome, settings):
+        console.print(Text(_wrapped(part, width)) if isinstance(part, str) else part)
     return _PADDING.sub(r"\1", buffer.getvalue()).rstrip("\n")
 
 
@@ -153,21 +154,28 @@ def _effect(share: float) -> str:
     return f"±{share:.1%}" if share < 10 else "nothing"
 
 
-def _lines(outcome: Outcome, settings: Settings) -> Iterator[str]:
+def _parts(outcome: Outcome, settings: Settings) -> Iterator[str | Table | Text]:
     counts = Counter(verdict.status for verdict in outcome.verdicts.values())
     yield ""
     yield ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status])
     for status in _TO_EXPLAIN:
         yield from _explained(outcome, status)
     yield from _other_days(outcome)
-    for label, changed in outcome.differences.items():
-        yield from _context(label, changed)
+    for label, change in outcome.changes.items():
+        if label not in outcome.explanations:
+            yield from _context(label, change.every)
+    for explanation in outcome.explanations.values():
+        yield ""
+        yield from explanation_parts(explanation)
+    if outcome.explanations:
+        yield ""
     measurements = outcome.measured.measurements
     seconds = outcome.seconds
     yield (
         f"{_starts(measurements)} ({_planned_starts(outcome)}); "
         f"{seconds['total']:.0f} s: starts {seconds.get('start', 0):.0f} s, load {seconds.get('load', 0):.0f} s, "
         f"warm-up {seconds.get('warm-up', 0):.0f} s"
+        + (f", profiles {seconds['profile']:.0f} s" if "profile" in seconds else "")
     )
     if outcome.recorded:
         yield f"recorded as baseline: {', '.join(outcome.recorded)}"

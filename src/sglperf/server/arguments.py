@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sglperf.core.server_config import ServerConfig
 from sglperf.errors import ConfigError
-from sglperf.target.resolve import Target
+from sglperf.target.build import Target
 
 # Set by a field of ServerConfig or by the launch itself; a second spelling among the further
 # arguments would silently win over it, or open the server to the network.

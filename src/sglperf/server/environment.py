@@ -8,7 +8,7 @@ from pathlib import Path
 from sglperf.core.server_config import ServerConfig
 from sglperf.errors import ConfigError
 from sglperf.server.arguments import Place, interpreted
-from sglperf.target.resolve import Target
+from sglperf.target.build import Target
 
 PLACEHOLDER = Path(__file__).parent / "placeholder"
 

@@ -24,10 +24,10 @@ from sglperf.server.arguments import Place, launch_notes, server_command
 from sglperf.server.environment import server_environment, telling
 from sglperf.server.failure import explain
 from sglperf.server.guarded import Guarded, guard
-from sglperf.server.leases import Lease, gpu_uuids, lease_gpus, lease_port
+from sglperf.server.leases import gpu_uuids, lease_gpus, lease_port
 from sglperf.server.model import materialize
 from sglperf.server.readiness import Progress, await_ready, verify
-from sglperf.target.resolve import Target
+from sglperf.target.build import Target
 
 DEFAULT_TIMEOUT = 600.0
 """Seconds a start may take: a 70B shape with graph capture needs minutes."""
@@ -86,6 +86,72 @@ class Server:
         self.stop()
 
 
+@dataclass
+class Starting:
+    """A server whose process runs, and which nobody has waited for yet; so two can come up side by side."""
+
+    target: Target
+    config: ServerConfig
+    log_path: Path
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    _place: Place = field(repr=False)
+    _began: float = field(repr=False)
+    _guarded: Guarded = field(repr=False)
+    _resources: contextlib.ExitStack = field(repr=False)
+
+    def ready(self, timeout: float = DEFAULT_TIMEOUT, on_progress: Progress | None = None) -> Server:
+        """Return once it is ready and verified.
+
+        Args:
+            timeout: seconds since its process was started until a start that is not ready counts as hung.
+            on_progress: called about ten times a second while starting.
+
+        Raises:
+            LaunchError: it did not come up, hung, or came up as something else; nothing is left running.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.stop)
+            base_url = f"http://127.0.0.1:{self._place.port}"
+            adapter = self.target.adapter
+            info = await_ready(
+                base_url + adapter.server_info,
+                self.log_path,
+                timeout,
+                self._check_alive,
+                on_progress,
+                self._began,
+            )
+            seconds = time.monotonic() - self._began
+            self._guarded.started()
+            verify(info, self.target, self.config, self._place.name)
+            if adapter.freezes_garbage:
+                _freeze_garbage(base_url + adapter.freeze_gc)
+            stack.pop_all()
+        return Server(
+            base_url=base_url,
+            pid=self._guarded.pid or 0,
+            log_path=self.log_path,
+            startup_seconds=seconds,
+            info=info,
+            command=self.command,
+            environment=telling(self.environment, self.config),
+            notes=launch_notes(self.target, self.config),
+            _guarded=self._guarded,
+            _resources=self._resources.pop_all(),
+        )
+
+    def _check_alive(self) -> None:
+        if end := self._guarded.ended():
+            raise LaunchError(
+                f"the server for {self.config.label} ended while starting ({end}): {explain(self.log_path)}"
+            )
+
+    def stop(self) -> None:
+        """End it, unless it has become a `Server`; may be called twice."""
+        self._resources.close()
+
+
 def start_server(
     target: Target,
     config: ServerConfig,
@@ -99,18 +165,35 @@ def start_server(
 ) -> Server:
     """Start ``target`` as ``config`` asks, and return once it is ready and verified.
 
+    Args and errors are those of `begin_server` and of `Starting.ready`.
+    """
+    starting = begin_server(
+        target, config, log_path=log_path, port=port, wait_for_gpus=wait_for_gpus, cache=cache
+    )
+    return starting.ready(timeout, on_progress)
+
+
+def begin_server(
+    target: Target,
+    config: ServerConfig,
+    *,
+    log_path: Path,
+    port: int | None = None,
+    wait_for_gpus: float = 0.0,
+    cache: Path | None = None,
+) -> Starting:
+    """Start the process of ``target`` as ``config`` asks, without waiting for it.
+
     Args:
         target: the build to start.
         config: what to start.
         log_path: where its output goes; appended to, parents are made.
-        timeout: seconds until a start that is not ready counts as hung.
-        on_progress: called about ten times a second while starting.
         port: a loopback port to insist on; default a free one.
         wait_for_gpus: seconds to wait for another run to release the GPUs.
         cache: parent of model folders and per-target JIT caches; default the user's cache.
 
     Raises:
-        LaunchError: it did not come up, hung, or came up as something else; nothing is left running.
+        LaunchError: port or GPUs are taken.
         ConfigError: the config cannot be started at all.
         StoreError: the log or the model folder cannot be written.
     """
@@ -133,7 +216,17 @@ def start_server(
             devices=tuple(map(str, config.tp_set)) if cuda else (),
             cpus=tuple(sorted(os.sched_getaffinity(0))),
         )
-        return _launch(target, config, place, log_path, timeout, on_progress, [*leases, lease], stack)
+        command = server_command(target, config, place)
+        environment = server_environment(target, config, place, os.environ)
+        open_log(log_path, command, environment)
+        began = time.monotonic()
+        guarded = guard(command, environment=environment, directory=place.directory, log=log_path)
+        stack.callback(guarded.stop)
+        for one in (*leases, lease):
+            one.note_guardian(guarded.process.pid)
+        return Starting(
+            target, config, log_path, tuple(command), environment, place, began, guarded, stack.pop_all()
+        )
 
 
 @contextlib.contextmanager
@@ -141,51 +234,6 @@ def scratch() -> Iterator[str]:
     """A folder for one launch; ``/tmp`` keeps its path short, which ZeroMQ's sockets need."""
     with tempfile.TemporaryDirectory(prefix="sglperf-", ignore_cleanup_errors=True) as directory:
         yield directory
-
-
-def _launch(
-    target: Target,
-    config: ServerConfig,
-    place: Place,
-    log: Path,
-    timeout: float,
-    on_progress: Progress | None,
-    leases: Sequence[Lease],
-    stack: contextlib.ExitStack,
-) -> Server:
-    command = server_command(target, config, place)
-    environment = server_environment(target, config, place, os.environ)
-    open_log(log, command, environment)
-    started = time.monotonic()
-    guarded = guard(command, environment=environment, directory=place.directory, log=log)
-    stack.callback(guarded.stop)
-    for lease in leases:
-        lease.note_guardian(guarded.process.pid)
-    base_url = f"http://127.0.0.1:{place.port}"
-
-    def check_alive() -> None:
-        if end := guarded.ended():
-            raise LaunchError(f"the server for {config.label} ended while starting ({end}): {explain(log)}")
-
-    url = base_url + target.adapter.server_info
-    info = await_ready(url, log, timeout, check_alive, on_progress, started)
-    seconds = time.monotonic() - started
-    guarded.started()
-    verify(info, target, config, place.name)
-    if target.adapter.freezes_garbage:
-        _freeze_garbage(base_url + target.adapter.freeze_gc)
-    return Server(
-        base_url=base_url,
-        pid=guarded.pid or 0,
-        log_path=log,
-        startup_seconds=seconds,
-        info=info,
-        command=tuple(command),
-        environment=telling(environment, config),
-        notes=launch_notes(target, config),
-        _guarded=guarded,
-        _resources=stack.pop_all(),
-    )
 
 
 def _freeze_garbage(url: str) -> None:

@@ -13,7 +13,7 @@ from sglperf.core.server_config import ServerConfig
 from sglperf.errors import LaunchError
 from sglperf.probes.server_info import ServerInfo, parse_server_info
 from sglperf.server.failure import explain
-from sglperf.target.resolve import Target
+from sglperf.target.build import Target
 
 Progress = Callable[[float, str], None]
 """Called with seconds since the start and what the server is doing, in a few words."""

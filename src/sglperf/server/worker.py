@@ -22,7 +22,7 @@ from sglperf.server.failure import explain
 from sglperf.server.guarded import Guarded, guard
 from sglperf.server.launch import open_log, scratch
 from sglperf.server.leases import gpu_uuids, lease_gpus
-from sglperf.target.resolve import Target
+from sglperf.target.build import Target
 
 WORKERS = Path(__file__).parents[1] / "workers"
 _POLL_SECONDS = 0.1

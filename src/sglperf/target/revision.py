@@ -52,8 +52,20 @@ class Revision:
 
 def find_revision(repository: Path, name: str) -> str | None:
     """The full commit that ``name`` stands for there; None where it stands for none."""
-    found = _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    found = git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     return found.stdout.decode().strip() or None if found.returncode == 0 else None
+
+
+def unknown_revision(repository: Path, name: str) -> str:
+    """Why a name stands for no commit of a repository, and what to do."""
+    if git(repository, "rev-parse", "--git-dir").returncode:
+        return f"{repository} is no git repository: give the path of an SGLang clone with --sglang-repo"
+    if is_shallow(repository):
+        return (
+            f"no revision {name!r} in {repository}, which is a shallow clone: fetch the rest "
+            f"(git -C {repository} fetch --unshallow --tags)"
+        )
+    return f"no revision {name!r} in {repository}: fetch it (git -C {repository} fetch --tags), or check its name"
 
 
 def export(repository: Path, name: str, commit: str, cache: Path) -> Revision:
@@ -70,13 +82,13 @@ def export(repository: Path, name: str, commit: str, cache: Path) -> Revision:
     except (OSError, tomllib.TOMLDecodeError, tarfile.TarError) as error:
         raise TargetError(f"cannot read revision {name} of {repository} into {folder}: {error}") from error
     requirements = tuple(map(str, document.get("project", {}).get("dependencies", ())))
-    described = _git(repository, "describe", "--tags", "--match", "v[0-9]*", commit)
+    described = git(repository, "describe", "--tags", "--match", "v[0-9]*", commit)
     describe = described.stdout.decode().strip() if described.returncode == 0 else None
     return Revision(name, GitFacts(commit, None, describe), folder, requirements)
 
 
 def _extract(repository: Path, name: str, commit: str, folder: Path) -> None:
-    archive = _git(repository, "archive", "--format=tar", commit, "--", *_SOURCES)
+    archive = git(repository, "archive", "--format=tar", commit, "--", *_SOURCES)
     if archive.returncode:
         raise TargetError(
             f"revision {name} ({commit[:9]}) of {repository} has no {' and '.join(_SOURCES)}: "
@@ -99,11 +111,22 @@ def _extract(repository: Path, name: str, commit: str, folder: Path) -> None:
 
 def native_changes(repository: Path, commit: str, installed: str) -> tuple[str, ...] | None:
     """Native files that differ between the installed release's tag and ``commit``; None where there is no such tag."""
-    changed = _git(repository, "diff", "--name-only", f"v{installed}", commit, "--")
+    changed = git(repository, "diff", "--name-only", f"v{installed}", commit, "--")
     if changed.returncode:
         return None
     return tuple(
         file for file in changed.stdout.decode(errors="replace").splitlines() if _NATIVE.search(file)
+    )
+
+
+def changed_files(repository: Path, base: str, head: str) -> tuple[str, ...]:
+    """What differs between two commits, as ``python/sglang/x.py +3 −1``; nothing where git does not say."""
+    found = git(repository, "diff", "--numstat", "-z", "--no-renames", base, head, "--")
+    if found.returncode:
+        return ()
+    lines = (line.split("\t") for line in found.stdout.decode(errors="replace").split("\0") if line)
+    return tuple(
+        f"{name} binary" if added == "-" else f"{name} +{added} −{removed}" for added, removed, name in lines
     )
 
 
@@ -135,7 +158,17 @@ def _meets(wanted: Requirement, found: str) -> bool:
         return True
 
 
-def _git(where: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+def is_shallow(repository: Path) -> bool:
+    """Whether a part of its history was never fetched."""
+    return git(repository, "rev-parse", "--is-shallow-repository").stdout.strip() == b"true"
+
+
+def git(where: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run git there, without writing anything.
+
+    Raises:
+        TargetError: there is no git.
+    """
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     try:
         return subprocess.run(

@@ -1,0 +1,178 @@
+"""A trace becomes rows whose own times add up, and two builds' rows stand side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sglperf.core.trace import Part, Profile, Row, compare_profiles, profile_of
+
+Event = dict[str, Any]
+
+
+def event(name: str, begin: float, length: float, cat: str = "cpu_op", tid: int = 1) -> Event:
+    return {"ph": "X", "cat": cat, "name": name, "pid": 7, "tid": tid, "ts": begin, "dur": length}
+
+
+def step(begin: float, length: float, mode: str = "DECODE") -> Event:
+    return event(f"step[{mode} bs=8]", begin, length, "user_annotation")
+
+
+def own(profile: Profile | None) -> dict[str, tuple[int, float]]:
+    assert profile is not None
+    return {name: (row.calls, round(row.seconds * 1e6, 3)) for (_, name), row in profile.rows.items()}
+
+
+def test_each_event_is_booked_with_its_own_time():
+    """What a callee takes is not its caller's; what nothing covers is the loop's."""
+    found = profile_of(
+        [
+            step(0, 100),
+            event("aten::to", 10, 50),
+            event("aten::copy_", 20, 30),
+            event("aten::mm", 70, 20),
+            step(120, 80),
+        ]
+    )
+    assert own(found) == {
+        "step[DECODE]": (2, 110.0),
+        "aten::to": (1, 20.0),
+        "aten::copy_": (1, 30.0),
+        "aten::mm": (1, 20.0),
+        "scheduler loop, outside all of these": (1, 20.0),
+    }
+    assert found is not None
+    assert (found.phase, found.steps, found.step) == ("decode", 2, pytest.approx(100e-6))
+
+
+def test_what_is_no_operation_is_left_out():
+    """Flows, names of threads, and the profiler's own ranges are no part of a step."""
+    found = profile_of(
+        [
+            {"ph": "M", "name": "process_name", "pid": 7},
+            {"ph": "s", "cat": "ac2g", "name": "ac2g", "ts": 1},
+            event("PyTorch Profiler (0)", -1000, 5000, "Trace", tid=9),
+            event("Iteration Start: PyTorch Profiler", -1000, 1, "user_annotation"),
+            step(0, 10, "EXTEND"),
+        ]
+    )
+    assert found is not None
+    assert (found.phase, found.seconds) == ("prefill", pytest.approx(10e-6))
+    assert set(own(found)) == {"step[EXTEND]", "scheduler loop, outside all of these"}
+
+
+def test_a_trace_without_a_pass_says_nothing():
+    """No forward pass, no step to divide by."""
+    assert profile_of([event("aten::mm", 0, 1)]) is None
+    assert profile_of([]) is None
+
+
+def test_kernels_are_counted_on_the_device():
+    """A kernel runs beside the host: it takes no time from the operator that launched it."""
+    found = profile_of(
+        [
+            step(0, 100),
+            event("aten::mm", 10, 20),
+            event("sgemm_128", 25, 60, "kernel", tid=77),
+            event("Memcpy DtoD", 85, 5, "gpu_memcpy", tid=77),
+            event("cudaLaunchKernel", 12, 5, "cuda_runtime"),
+        ]
+    )
+    assert own(found)["aten::mm"] == (1, 15.0)
+    assert own(found)["sgemm_128"] == (1, 60.0)
+    assert found is not None
+    assert found.rows[Part.KERNEL, "Memcpy DtoD"] == Row(1, pytest.approx(5e-6))
+
+
+def test_functions_keep_their_name_across_edits():
+    """Line numbers and addresses are not part of a function's name; what is built in is named with its caller."""
+    found = profile_of(
+        [
+            step(0, 100),
+            event("sglang/srt/managers/scheduler.py(2050): event_loop_normal", 0, 90, "python_function"),
+            event("<built-in function sleep at 0x7f00aa>", 5, 50, "python_function"),
+        ]
+    )
+    assert set(own(found)) == {
+        "step[DECODE]",
+        "sglang/srt/managers/scheduler.py: event_loop_normal",
+        "<built-in function sleep> in sglang/srt/managers/scheduler.py: event_loop_normal",
+        "scheduler loop, outside all of these",
+    }
+
+
+@st.composite
+def nested(draw: st.DrawFn) -> list[Event]:
+    """One thread's events, as calls nest."""
+
+    def calls(begin: int, end: int, depth: int) -> Iterator[Event]:
+        edges = sorted(draw(st.lists(st.integers(begin, end), max_size=4, unique=True)))
+        for left, right in zip(edges[::2], edges[1::2], strict=False):
+            yield event(draw(st.sampled_from(["a", "b", "c"])), left, right - left)
+            if depth:
+                yield from calls(left, right, depth - 1)
+
+    return [step(0, 1000), *calls(0, 1000, 3)]
+
+
+@given(nested())
+def test_rows_add_up_to_the_wall_time(events):
+    """However calls nest, nothing is counted twice and nothing is lost."""
+    found = profile_of(events)
+    assert found is not None
+    assert sum(row.seconds for row in found.rows.values()) == pytest.approx(found.seconds)
+    assert sum(row.calls for row in found.rows.values()) == len(events) + 1
+
+
+# Two builds
+
+
+def profile(
+    copies: int, seconds: float, steps: int = 10, phase: str = "decode", copy: float = 1e-4
+) -> Profile:
+    rows = {
+        (Part.OPERATOR, "aten::copy_"): Row(copies * steps, copies * steps * copy),
+        (Part.OPERATOR, "aten::mm"): Row(20 * steps, seconds - copies * steps * copy),
+    }
+    return Profile(phase, steps, seconds, rows)
+
+
+def test_calls_and_times_are_for_a_step():
+    """Traces of different lengths compare, and a call more in every step is seen."""
+    base = [profile(33, 0.1), profile(33, 0.11)]
+    head = [profile(37, 0.3, steps=20), profile(37, 0.28, steps=20)]
+    (found,) = compare_profiles(base, head)
+    copy = next(change for change in found.changes if change.name == "aten::copy_")
+
+    assert copy.calls == (33, 37)
+    assert copy.recounted
+    assert copy.clear
+    assert copy.added == pytest.approx(4e-4)
+    assert found.steps == (pytest.approx(0.0105), pytest.approx(0.0145))
+    assert not next(change for change in found.changes if change.name == "aten::mm").recounted
+
+
+def test_a_row_that_varies_by_itself_is_not_clear():
+    """One trace of the head that is faster than one of the base, and the difference may be noise."""
+    base, head = [profile(1, 0.1), profile(1, 0.3)], [profile(1, 0.2), profile(1, 0.4)]
+    (found,) = compare_profiles(base, head)
+    assert not any(change.clear for change in found.changes)
+
+
+def test_calls_that_traces_disagree_on_are_no_fact():
+    """A count that differs between traces of one build says nothing of the other."""
+    (found,) = compare_profiles([profile(3, 0.1), profile(5, 0.1)], [profile(9, 0.1), profile(9, 0.1)])
+    copy = next(change for change in found.changes if change.name == "aten::copy_")
+    assert copy.calls == (None, 9)
+    assert not copy.recounted
+
+
+def test_only_phases_that_both_have_are_compared():
+    """A side without a trace of a phase leaves nothing to compare in it."""
+    base = [profile(1, 0.1), profile(1, 0.1, phase="prefill")]
+    assert [one.phase for one in compare_profiles(base, [profile(1, 0.1)])] == ["decode"]
+    assert list(compare_profiles(base, [])) == []
