@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sglperf.core.baseline import (
     Baseline,
@@ -20,8 +20,10 @@ from sglperf.core.fingerprint import Fingerprint
 from sglperf.core.gates import Gate
 from sglperf.core.judgement import Evidence, Question
 from sglperf.core.metric import Kind
+from sglperf.errors import TargetError
 from sglperf.measurements import Measurements, Round
 from sglperf.plan import Ask, Place, Plan
+from sglperf.target.adapter import adapter_for
 
 # Raised whenever the client times differently, so that no ratio spans the change.
 CLIENT = "1"
@@ -112,7 +114,17 @@ class Measured:
             finish_reasons=good[0].finish_reasons,
             cached_tokens=None if cached is None else int(cached),
             resolved=context.resolved,
+            meaning=_meaning(context, ask),
         )
+
+
+def _meaning(context: BaselineContext, ask: Ask) -> str:
+    """What the version that was measured counts under the metric's name."""
+    try:
+        adapter = adapter_for(context.versions.get("sglang", ""))
+    except TargetError:  # measured by a version that is no longer, or not yet, known
+        return ""
+    return adapter.meaning(ask.metric, ask.config.page_size)
 
 
 def questions(
@@ -138,9 +150,11 @@ def stored_evidence(baseline: Baseline | None, ask: Ask) -> Evidence | None:
     """What the baseline holds for a case, or None."""
     case = None if baseline is None else baseline.cases.get(ask.point)
     stored = None if case is None else case.metrics.get(ask.metric)
-    if baseline is None or stored is None:
+    if baseline is None or case is None or stored is None:
         return None
-    return Evidence(stored.launches, baseline.work(ask.point, ask.metric), unit=stored.unit, runs=stored.runs)
+    context = baseline.contexts[case.record(ask.metric).context]
+    work = replace(baseline.work(ask.point, ask.metric), meaning=_meaning(context, ask))
+    return Evidence(stored.launches, work, unit=stored.unit, runs=stored.runs)
 
 
 def to_baseline(

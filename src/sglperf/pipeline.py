@@ -26,6 +26,7 @@ from sglperf.measurements import Measurements, Progress
 from sglperf.plan import Place, Plan
 from sglperf.predicting import check_predictable
 from sglperf.report.document import run_document
+from sglperf.server.arguments import refused_arguments
 from sglperf.store import BaselineFolder, RunFolder
 from sglperf.target.build import Target
 
@@ -91,6 +92,7 @@ def run(
     """
     begin = time.monotonic()
     _check_backends(plan, targets)
+    _check_arguments(plan, settings, targets)
     _check_predictions(plan, targets)
     paired = "base" in targets
     stored = {} if paired or settings.baseline == "off" else _read_baselines(plan, settings, site)
@@ -141,6 +143,20 @@ def _check_backends(plan: Plan, targets: Mapping[str, Target]) -> None:
                 raise UsageError(
                     f"unknown attention backend {config.attention_backend!r}: {target.label} has {', '.join(sorted(known))}"
                 )
+
+
+def _check_arguments(plan: Plan, settings: Settings, targets: Mapping[str, Target]) -> None:
+    """Before anything starts: a server argument that a build does not take, which would end its start."""
+    refused = {
+        (target.label, flag): None
+        for target, config in product(targets.values(), plan.configs)
+        for flag in refused_arguments(target, config)
+    }
+    if refused:
+        listed = "; ".join(f"{label} does not take {flag}" for label, flag in refused)
+        raise UsageError(
+            f"{listed}. Change server_arguments ({settings.origin('server_arguments')}), or give other targets"
+        )
 
 
 def _check_predictions(plan: Plan, targets: Mapping[str, Target]) -> None:

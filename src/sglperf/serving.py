@@ -194,8 +194,12 @@ class Serving:
             raise
         counters = delta(before, after)
         self.counted.update(after)
-        counters |= _token_counts(counters)
+        counters |= _token_counts(counters, self._counting_ranks())
         return RoundObservation(played.requests, played.client, counters, foreign), played.prompts
+
+    def _counting_ranks(self) -> int:
+        """How often an evicted token is counted."""
+        return self.job.config.tp_size if self.job.target.adapter.counts_every_rank else 1
 
     def _settled(self) -> dict[str, float]:
         """Counters once nothing runs any more, and an empty prefix cache.
@@ -258,12 +262,12 @@ def _await_death(server: Server) -> None:
         time.sleep(0.05)
 
 
-def _token_counts(counters: Mapping[str, float]) -> dict[str, float]:
+def _token_counts(counters: Mapping[str, float], ranks: int) -> dict[str, float]:
     """Tokens computed by each kind of pass. A kind that has not occurred yet has no counter: it counts zero."""
     if _TOKENS not in counters:
         return {}
     counts = {name: counters.get(f"{_TOKENS}{{mode={mode}}}", 0.0) for name, mode in _TOKEN_MODES.items()}
-    return counts | {"evicted_tokens": counters.get(_EVICTED, 0.0)}
+    return counts | {"evicted_tokens": counters.get(_EVICTED, 0.0) / ranks}
 
 
 def stage_seconds(counters: Mapping[str, float]) -> dict[str, float]:

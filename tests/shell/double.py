@@ -104,18 +104,15 @@ class State:
     def write_trace(self) -> None:
         """Ten decode steps of a millisecond each, five where this is slow: then a copy in each takes four."""
         assert self.traces is not None
-        events: list[dict[str, Any]] = []
         slow = "slow" in self.faults
-        for step in range(10):
-            begin = step * 10_000
-            spans = [("step[DECODE bs=1]", "user_annotation", 0, 1000), ("aten::mm", "cpu_op", 100, 500)]
-            if slow:
-                spans = [("step[DECODE bs=1]", "user_annotation", 0, 5000), *spans[1:]]
-                spans.append(("aten::copy_", "cpu_op", 700, 4000))
-            events += [
-                {"ph": "X", "pid": 1, "tid": 1, "name": name, "cat": cat, "ts": begin + at, "dur": length}
-                for name, cat, at, length in spans
-            ]
+        length = 5000 if slow else 1000
+        spans = [("step[DECODE bs=1]", "user_annotation", 0, length), ("aten::mm", "cpu_op", 100, 500)]
+        spans += [("aten::copy_", "cpu_op", 700, 4000)] if slow else []
+        events = [
+            {"ph": "X", "pid": 1, "tid": 1, "name": name, "cat": cat, "ts": step * length + at, "dur": lasts}
+            for step in range(10)
+            for name, cat, at, lasts in spans
+        ]
         text = json.dumps({"traceEvents": events}).encode()
         (self.traces / "double-TP-0-DECODE.trace.json.gz").write_bytes(gzip.compress(text))
 

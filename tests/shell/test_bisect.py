@@ -16,7 +16,7 @@ from double import make_home, sources
 from revisions import commit, git
 from suite import NOT_DOUBLED, SMALL, Suite
 
-SLOW_FROM, SHORT_FROM, BROKEN = 11, 6, 8
+SLOW_FROM, SHORT_FROM, BROKEN = 11, 6, 9
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def _await_steps(suite: Suite, number: int) -> Path:
     ("arguments", "code", "said"),
     [
         (("v6", "v7", "-m", "prefill and exact", "-k", "reuse"), 3, "nothing is worse at the bad end"),
-        (("v0", "v8", "-m", "prefill and exact"), 3, "the bad end could not be measured"),
+        (("v0", "v9", "-m", "prefill and exact"), 3, "the bad end could not be measured"),
         (("v0", "v16", "-m", "no_such_area"), 2, "the ends could not be measured"),
         (("v0", "v99", "-m", "decode"), 2, "no revision 'v99'"),
         (("-m", "decode", "v0", "v16"), 2, "'-m' was taken for GOOD: name GOOD and BAD first"),
@@ -150,7 +150,7 @@ def test_nothing_to_find(
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize(("head", "code"), [("v7", 1), ("v5", 0), ("v8", 125), ("v99", 129)])
+@pytest.mark.parametrize(("head", "code"), [("v7", 1), ("v5", 0), ("v9", 125), ("v99", 129)])
 @pytest.mark.timeout(120)
 def test_a_step_of_git_bisect_run(suite: Suite, repository: Path, head: str, code: int) -> None:
     """Its exit codes are those that git takes for bad, good, skip and stop."""

@@ -45,6 +45,7 @@ class Work:
         finish_reasons: reason → how many requests of a round ended so.
         cached_tokens: prompt tokens of a round served by the prefix cache.
         resolved: the server's resolved arguments.
+        meaning: what the metric counts there, where versions differ in that; else empty.
     """
 
     workload_hash: str
@@ -52,6 +53,7 @@ class Work:
     finish_reasons: Mapping[str, int]
     cached_tokens: int | None
     resolved: Mapping[str, JSON] = field(default_factory=dict)
+    meaning: str = ""
 
 
 def work_differences(base: Work, head: Work) -> tuple[str, ...]:
@@ -61,6 +63,8 @@ def work_differences(base: Work, head: Work) -> tuple[str, ...]:
         differences.append("the workload itself differs")
     if base.client != head.client:
         differences.append(f"measured by another client ({base.client} → {head.client})")
+    if base.meaning != head.meaning:
+        differences.append(f"it counts something else ({base.meaning} → {head.meaning})")
     for name in WORK_ARGUMENTS:
         before, after = base.resolved.get(name), head.resolved.get(name)
         if before != after:

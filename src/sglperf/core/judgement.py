@@ -119,10 +119,10 @@ def _settled(question: Question) -> Verdict | None:
 
 
 def _differences(metric: Metric, base: Work, head: Work) -> tuple[str, ...]:
-    """For a count, only the workload must be the same: every other difference is what the count is there to show."""
+    """For a count, only the workload and what is counted must be the same: else it shows what differs."""
     if metric.kind is Kind.EXACT:
-        same = Work(base.workload_hash, "", {}, None)
-        return work_differences(same, replace(same, workload_hash=head.workload_hash))
+        same = Work(base.workload_hash, "", {}, None, meaning=base.meaning)
+        return work_differences(same, replace(same, workload_hash=head.workload_hash, meaning=head.meaning))
     return work_differences(base, head)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from sglperf.core.server_config import ServerConfig
 from sglperf.errors import ConfigError
 from sglperf.target.build import Target
+from sglperf.target.flags import flags_of, unknown_flags
 
 # Set by a field of ServerConfig or by the launch itself; a second spelling among the further
 # arguments would silently win over it, or open the server to the network.
@@ -88,6 +89,16 @@ def server_command(target: Target, config: ServerConfig, place: Place) -> list[s
     command += _cache_arguments(config)
     command += _cpu_arguments(config) if config.device == "cpu" else []
     return [*command, *config.arguments]
+
+
+def refused_arguments(target: Target, config: ServerConfig) -> tuple[str, ...]:
+    """Flags of the config's command line that this build does not take; none where its sources do not tell."""
+    flags = None if target.package is None else flags_of(target.package)
+    if flags is None:
+        return ()
+    nowhere = Place(port=0, name="", model_path="", directory=Path(), cache=Path())
+    # After the interpreter's own: PYTHON -m sglang.launch_server.
+    return tuple(unknown_flags(server_command(target, config, nowhere)[3:], flags))
 
 
 def _pairs(values: Mapping[str, object]) -> list[str]:

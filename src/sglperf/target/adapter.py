@@ -65,10 +65,13 @@ class Adapter:
         freezes_garbage: whether the server freezes its garbage collector after its warm-up.
         stage_seconds: whether ``scheduler_stage_seconds_total`` and its kin are counted.
         first_token_latency: whether ``meta_info`` has it.
-        queue_time_sums_waits: whether ``queue_time`` adds up every wait of a retracted request; before,
-            it was the last one only.
+        queue_time_sums_waits: whether ``queue_time`` adds up every wait of a retracted request; before, it was
+            the first scheduling less the last arrival in the queue, which for a retracted one is negative.
         unified_radix_cache: whether a server's prefix cache is the unified one; else it is the older class.
         cache_rules: how its prefix cache differs from the newest one's.
+        counts_whole_pages: whether a prefill's computed tokens are counted up to the end of its last page.
+        counts_every_rank: whether each tensor-parallel rank adds its evicted tokens to one counter without a
+            label of its own, so that it shows their sum.
         pages_on_cpu: whether the paged allocator runs on a CPU without Triton's interpreter.
         exact: whether the target's version is a known one; if not, the above is a guess.
         notes: what a reader of results should know.
@@ -85,6 +88,8 @@ class Adapter:
     queue_time_sums_waits: bool
     unified_radix_cache: bool
     cache_rules: CacheRules
+    counts_whole_pages: bool
+    counts_every_rank: bool
     pages_on_cpu: bool
     exact: bool
     notes: tuple[str, ...] = ()
@@ -112,10 +117,16 @@ class Adapter:
         always = ("queue_time", "e2e_latency")
         return (*always, "first_token_latency") if self.first_token_latency else always
 
-    @property
-    def kind_of_queue_time(self) -> str:
-        """What ``queue_time`` means here; two targets are comparable in it only if this agrees."""
-        return "all waits" if self.queue_time_sums_waits else "last wait"
+    def meaning(self, metric: str, page_size: int) -> str:
+        """What the metric counts in this version, where versions differ in that; else empty.
+
+        Two targets are comparable in it only if this agrees. A count that differs because the server does
+        something else is no other meaning: from 0.5.22 on the overlapping scheduler no longer decodes one token
+        more than was asked for, and ``decode_tokens`` says so.
+        """
+        if metric == "prefill_tokens" and page_size > 1:
+            return "whole pages" if self.counts_whole_pages else "tokens"
+        return ""
 
 
 def adapter_for(version: str) -> Adapter:
@@ -164,6 +175,8 @@ def _adapter(version: Version, exact: bool, notes: tuple[str, ...]) -> Adapter:
             counts_stores=not since("0.5.22"),
             evicts_demand=not since("0.5.17"),
         ),
+        counts_whole_pages=not since("0.5.20"),
+        counts_every_rank=not since("0.5.21"),
         pages_on_cpu=since("0.5.22"),
         exact=exact,
         notes=notes,

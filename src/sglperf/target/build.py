@@ -27,6 +27,7 @@ class Target:
         dirty_hash: hash of a checkout's uncommitted changes; None where there are none or no git.
         content: hash of a checkout's files; None for an installed package.
         origin: the checkout's package directory; None for an installed package.
+        package: its ``sglang`` directory, as it is run; None where that is not known.
         packages: installed version by distribution name, and ``python``.
         notes: what a reader should know, e.g. that compiled modules were borrowed.
     """
@@ -39,6 +40,7 @@ class Target:
     dirty_hash: str | None = None
     content: str | None = None
     origin: Path | None = None
+    package: Path | None = None
     packages: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -97,6 +99,7 @@ def from_environment(environment: Environment, cache: Path | None) -> Target:
         interpreter=environment.interpreter,
         import_path=None,
         version=installed,
+        package=environment.sglang,
         packages=environment.packages,
         notes=adapter_for(installed).notes,
     )
@@ -136,6 +139,7 @@ def from_checkout(
         dirty_hash=facts.dirty_hash if facts else None,
         content=snapshot.content,
         origin=package,
+        package=snapshot.import_path / "sglang",
         packages={**environment.packages, "sglang": snapshot.version},
         notes=(*_borrowing(snapshot, installed), *adapter_for(snapshot.version).notes),
     )

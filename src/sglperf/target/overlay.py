@@ -121,6 +121,7 @@ def _release_overlay(version: str, environment: Environment, cache: Path | None,
         interpreter=environment.interpreter,
         import_path=made.folder,
         version=version,
+        package=made.folder / "sglang",
         packages={**environment.packages, "sglang": version},
         notes=(note, *adapter_for(version).notes),
     )
