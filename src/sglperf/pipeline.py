@@ -121,7 +121,7 @@ def run(
         run=folder.name,
         folder=str(folder.path),
         seconds={**measurements.seconds, "total": time.monotonic() - begin},
-        notes=tuple(note for target in targets.values() for note in target.notes),
+        notes=tuple(dict.fromkeys(note for target in targets.values() for note in target.notes)),
     )
     folder.append("end", {"verdicts": {name: verdict.status for name, verdict in verdicts.items()}})
     folder.write_json("run.json", run_document(outcome, settings, targets, site))

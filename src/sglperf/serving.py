@@ -32,7 +32,8 @@ from sglperf.workload.rounds import Prompts, play
 _TOKENS = "realtime_tokens_total"
 _TOKEN_MODES = {"prefill_tokens": "prefill_compute", "decode_tokens": "decode"}
 _EVICTED = "evicted_tokens_total"
-_STAGE = re.compile(r"scheduler_stage_seconds_total\{category=(?P<name>\w+)\}")
+# Without the time in which there is nothing to do.
+_STAGE = re.compile(r"scheduler_stage_seconds_total\{category=(?P<name>(?!idle)\w+)\}")
 
 
 def serve(jobs: Sequence[Job], loads: Mapping[str, Sequence[Load]], client: StreamingClient) -> None:

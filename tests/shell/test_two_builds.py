@@ -69,7 +69,7 @@ def test_slower_head(suite: Suite, good: Path, tmp_path: Path) -> None:
     assert ended.status("decode-p64-n12-s1", "decode_tokens") == "unchanged"
     (why,) = ended.run["explanations"].values()
     assert why["sentence"].startswith(
-        "likeliest cause: operator aten::copy_ 0.000 → 4.000 ms a step, 100% of"
+        "likeliest cause: operator aten::copy_, 0.000 → 4.000 ms a step: 100% of"
     )
     assert "calls in a step that changed: aten::copy_ 0 → 1" in why["sentence"]
     assert why["sentence"] in " ".join(ended.output.split())

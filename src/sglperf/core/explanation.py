@@ -71,8 +71,8 @@ class Explanation:
         parts = [part for part in (_argument_suspect(self), _profile_suspect(self)) if part]
         if not parts and self.versions:
             parts = [f"the packages differ: {_listed(self.versions)}"]
-        if not parts and len(self.files) == 1:
-            parts = [f"one file differs: {self.files[0]}"]
+        if len(self.files) == 1:
+            parts.append(f"one file differs: {self.files[0]}")
         return "; ".join(parts) or "nothing that was looked at differs"
 
 
@@ -98,20 +98,17 @@ def _profile_suspect(explanation: Explanation) -> str | None:
 
 
 def _cause(profile: ProfileChange, sign: int) -> str:
-    word = "longer" if sign > 0 else "shorter"
-    before, after = profile.steps
-    step = f"a {profile.phase} step takes {milliseconds(before)} → {milliseconds(after)} ms while profiled"
+    times = f"{milliseconds(profile.steps[0])} → {milliseconds(profile.steps[1])} ms while profiled"
     moved = [change for change in suspects(profile) if change.clear and change.added * sign > 0]
     if profile.added * sign <= 0 or not moved:
-        return f"the profile does not show the change: {step}"
+        return f"the profile does not show the change: a {profile.phase} step takes {times}"
     largest = max(moved, key=lambda change: change.added * sign)
     share = largest.added / profile.added
-    what = f"{described(largest)} {milliseconds(largest.seconds[0])} → {milliseconds(largest.seconds[1])} ms a step"
+    what = f"{described(largest)}, {milliseconds(largest.seconds[0])} → {milliseconds(largest.seconds[1])} ms a step"
+    longer = f"of what a {profile.phase} step takes {'longer' if sign > 0 else 'less'} ({times})"
     if share >= MOST:
-        return f"likeliest cause: {what}, {_percent(share)} of what {step.partition(' while')[0]} ({word})"
-    return (
-        f"no single row explains most of it: the largest, {what}, is {_percent(share)} of the change ({step})"
-    )
+        return f"likeliest cause: {what}: {_percent(share)} {longer}"
+    return f"no single row explains most of it: the largest, {what}, is {_percent(share)} {longer}"
 
 
 def suspects(profile: ProfileChange) -> Iterator[Change]:
@@ -138,7 +135,7 @@ def _recounted(profile: ProfileChange) -> Iterator[str]:
 def described(change: Change) -> str:
     """What a row is, in words: ``operator aten::copy_``."""
     if change.part is Part.OUTSIDE:
-        return change.name
+        return "the scheduler's loop, outside any range or operator"
     return f"{change.part.value} {change.name}"
 
 

@@ -17,10 +17,6 @@ from typing import Any
 
 # SGLang wraps each forward pass in a range of this name: `step[DECODE bs=8]`, `step[EXTEND bs=1 toks=64]`.
 _STEP = re.compile(r"step\[(?P<mode>\w+)")
-_STAGE = "scheduler."
-# What would make two names of one thing: addresses, and places in a file that an edit above moves.
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-_FUNCTION = re.compile(r"(?P<file>[^()]*)\(\d+\): (?P<name>.*)")
 # The range that the profiler itself spans, and the bookkeeping that it admits to.
 _PROFILERS_OWN = re.compile(r"PyTorch Profiler|ProfilerStep|Iteration Start|Record Window End")
 
@@ -31,8 +27,7 @@ class Part(StrEnum):
     KERNEL = "kernel"  # on the device, also copies and fills
     OPERATOR = "operator"  # of torch, on the host
     RUNTIME = "runtime"  # calls of the CUDA runtime and driver
-    FUNCTION = "function"  # of Python; only where stacks were recorded
-    STAGE = "stage"  # a range that SGLang names, where none of the above ran
+    STAGE = "stage"  # a range that SGLang names, where none of the above ran: its Python
     OUTSIDE = "outside"  # between all of these
 
 
@@ -43,7 +38,6 @@ _PARTS = {
     "cpu_op": Part.OPERATOR,
     "cuda_runtime": Part.RUNTIME,
     "cuda_driver": Part.RUNTIME,
-    "python_function": Part.FUNCTION,
     "user_annotation": Part.STAGE,
 }
 
@@ -124,13 +118,13 @@ def profile_of(events: Iterable[Mapping[str, Any]]) -> Profile | None:
     phase = "decode" if modes[scheduler].count("DECODE") * 2 > len(modes[scheduler]) else "prefill"
     rows: defaultdict[RowKey, list[float]] = defaultdict(list)
     for one in device:
-        rows[one.part, _ADDRESS.sub("", one.name)].append(one.own)
+        rows[one.part, one.name].append(one.own)
     seconds = 0.0
     for thread, mine in threads.items():
         top = _booked(mine, rows)
         if thread == scheduler:
             seconds = max(event.end for event in mine) - min(event.begin for event in mine)
-            rows[Part.OUTSIDE, "scheduler loop, outside all of these"].append(max(0.0, seconds - top))
+            rows[Part.OUTSIDE, "scheduler loop"].append(max(0.0, seconds - top))
     return Profile(
         phase,
         len(modes[scheduler]),
@@ -141,39 +135,26 @@ def profile_of(events: Iterable[Mapping[str, Any]]) -> Profile | None:
 
 def _booked(events: Sequence[_Event], rows: Mapping[RowKey, list[float]]) -> float:
     """Book every event of one thread with its own time; returns that of those that nothing encloses, µs."""
-    open_: list[_Event] = []
+    enclosing: list[_Event] = []
     top = 0.0
-    closed: list[tuple[RowKey, _Event]] = []
     for event in sorted(events, key=lambda event: (event.begin, -event.end)):
-        while open_ and open_[-1].end <= event.begin:
-            open_.pop()
-        length = event.end - event.begin
-        if open_:
+        while enclosing and enclosing[-1].end <= event.begin:
+            enclosing.pop()
+        if enclosing:
             # A clock of two sources may let a child outlast its parent by a little.
-            open_[-1].children += min(event.end, open_[-1].end) - event.begin
+            enclosing[-1].children += min(event.end, enclosing[-1].end) - event.begin
         else:
-            top += length
-        closed.append(((event.part, _name(event, open_)), event))
-        open_.append(event)
-    for key, event in closed:
-        rows[key].append(event.own)
+            top += event.end - event.begin
+        enclosing.append(event)
+    for event in events:
+        rows[event.part, _name(event)].append(event.own)
     return top
 
 
-def _name(event: _Event, enclosing: Sequence[_Event]) -> str:
-    """The same for the same thing in two builds."""
-    if event.part is Part.STAGE and (step := _STEP.match(event.name)):
-        return f"step[{step['mode']}]"
-    if event.part is not Part.FUNCTION:
-        return event.name
-    found = _FUNCTION.fullmatch(event.name)
-    if found is not None:
-        return f"{found['file']}: {found['name']}"
-    # What is built in says nothing of who called it: sleep, in event_loop_overlap.
-    callers = (_FUNCTION.fullmatch(one.name) for one in reversed(enclosing) if one.part is Part.FUNCTION)
-    caller = next((one for one in callers if one is not None), None)
-    name = _ADDRESS.sub("", event.name)
-    return name if caller is None else f"{name} in {caller['file']}: {caller['name']}"
+def _name(event: _Event) -> str:
+    """The same for the same thing in two builds: a pass is not named by its batch."""
+    step = _STEP.match(event.name) if event.part is Part.STAGE else None
+    return event.name if step is None else f"step[{step['mode']}]"
 
 
 @dataclass(frozen=True)

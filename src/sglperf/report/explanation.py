@@ -8,12 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from sglperf.core.explanation import Explanation, StageChange, counts, described, suspects
-from sglperf.core.trace import Change, ProfileChange
+from sglperf.core.trace import Change, Part, ProfileChange
 from sglperf.report.quantity import quantity
 
 _MOST_ENTRIES = 8
 _MOST_ROWS = 6
 _MOST_STAGES = 3
+_LEAST_SHARE = 0.02  # of the step's change, from which a row is worth a line
 _NAME_WIDTH = 46
 
 
@@ -61,12 +62,15 @@ def _table(profile: ProfileChange) -> Table:
 def shown(profile: ProfileChange) -> list[Change]:
     """The rows that changed most, and those that run more or less often."""
     rows = list(suspects(profile))
-    moved = [change for change in rows if change.clear][:_MOST_ROWS]
+    least = _LEAST_SHARE * abs(profile.added)
+    moved = [change for change in rows if change.clear and abs(change.added) >= least][:_MOST_ROWS]
     return moved + [change for change in rows if change.recounted and change not in moved][:_MOST_ROWS]
 
 
 def _calls(change: Change) -> str:
     before, after = change.calls
+    if change.part is Part.OUTSIDE:
+        return ""
     return f"{before:.4g}" if before is not None and before == after else counts(change)
 
 

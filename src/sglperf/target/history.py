@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sglperf.errors import TargetError
-from sglperf.target.revision import find_revision, git, is_shallow, unknown_revision
+from sglperf.target.revision import RUN_PATHS, find_revision, git, is_shallow, unknown_revision
 
-# What decides which code runs; a commit that touches none of it needs no measurement.
-_RUN = ("python", "rust", "proto")
 _DISTANCE = re.compile(r"(?P<commit>[0-9a-f]{40,64}) .*\bdist=(?P<distance>\d+)")
 
 
@@ -65,15 +63,15 @@ def history(repository: Path, good: str, bad: str) -> History:
     if git(repository, "merge-base", "--is-ancestor", first, last).returncode:
         raise TargetError(_not_ancestor(repository, good, bad, first, last))
     commits = _listed(repository, last, [first])
-    candidates = _listed(repository, last, [first], _RUN)
+    candidates = _listed(repository, last, [first], RUN_PATHS)
     if not candidates:
         raise TargetError(
             f"{good} and {bad} run the same code: none of the {len(commits)} commits between them touches "
-            f"{', '.join(_RUN)}. Give two revisions that differ there"
+            f"{', '.join(RUN_PATHS)}. Give two revisions that differ there"
         )
     if (
         last not in candidates
-        and not git(repository, "diff", "--quiet", candidates[0], last, "--", *_RUN).returncode
+        and not git(repository, "diff", "--quiet", candidates[0], last, "--", *RUN_PATHS).returncode
     ):
         last = candidates[0]
     return History(repository, first, last, len(commits), tuple(candidates))
@@ -120,8 +118,8 @@ def next_candidate(
         No commit where nothing is left to be measured: then ``bad`` is the first bad one, or one of those skipped.
     """
     without = [f"^{one}" for one in (history.good, *good)]
-    left = git(history.repository, "rev-list", bad, *without, "--", *_RUN).stdout.decode().split()
-    ranked = git(history.repository, "rev-list", "--bisect-all", bad, *without, "--", *_RUN)
+    left = git(history.repository, "rev-list", bad, *without, "--", *RUN_PATHS).stdout.decode().split()
+    ranked = git(history.repository, "rev-list", "--bisect-all", bad, *without, "--", *RUN_PATHS)
     order = [
         (int(found["distance"]), found["commit"])
         for line in ranked.stdout.decode().splitlines()

@@ -25,6 +25,8 @@ from sglperf.target.checkout import GitFacts
 
 # What is compiled into the wheel, or is a wheel of its own: of another revision it needs a build.
 _NATIVE = re.compile(r"^(rust|sgl-kernel|proto)/|\.(rs|cu|cuh|cc|cpp|cxx|c|h|hpp|proto|pyx)$")
+# What decides which code runs; a commit that touches none of it changes nothing that is measured.
+RUN_PATHS = ("python", "rust", "proto")
 _SOURCES = ("python/sglang", "python/pyproject.toml")
 
 
@@ -120,8 +122,8 @@ def native_changes(repository: Path, commit: str, installed: str) -> tuple[str, 
 
 
 def changed_files(repository: Path, base: str, head: str) -> tuple[str, ...]:
-    """What differs between two commits, as ``python/sglang/x.py +3 −1``; nothing where git does not say."""
-    found = git(repository, "diff", "--numstat", "-z", "--no-renames", base, head, "--")
+    """What differs between two commits in what is run, as ``python/sglang/x.py +3 −1``; nothing where git does not say."""
+    found = git(repository, "diff", "--numstat", "-z", "--no-renames", base, head, "--", *RUN_PATHS)
     if found.returncode:
         return ()
     lines = (line.split("\t") for line in found.stdout.decode(errors="replace").split("\0") if line)
