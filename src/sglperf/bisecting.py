@@ -66,6 +66,9 @@ class Bisection:
         culprit: the first bad commit; None while it is sought, or where those around it could not be told.
         suspects: where it could not be told, those of which one is.
         confirmed: whether it is also worse than its parent, and why that is said; None before that was measured.
+        against: that parent, or its nearest ancestor that could be measured.
+        why: what the likeliest cause is, for each server config that the culprit changed.
+        also: of the other cases that are worse at the bad end, those that this commit makes worse.
     """
 
     identity: Mapping[str, Any]
@@ -75,6 +78,8 @@ class Bisection:
     suspects: tuple[str, ...] = ()
     confirmed: Judged | None = None
     against: str | None = None
+    why: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
     finished: bool = False
     schema_version: int = field(default=SCHEMA_VERSION)
 
@@ -140,7 +145,7 @@ class _Work:
     arguments: tuple[str, ...]
     say: Say
 
-    def compare(self, base: str, head: str, name: str) -> tuple[Mapping[str, Any], str]:
+    def compare(self, base: str, head: str, name: str, *, why: str = "off") -> tuple[Mapping[str, Any], str]:
         """The document of a run that compares two commits, and its folder below the bisection's."""
         before = {file.parent for file in self.folder.glob(f"{name}/*/run.json")}
         command = [
@@ -148,6 +153,7 @@ class _Work:
             *("--head", head),
             f"--sglang-repo={self.history.repository}",
             f"--results-dir={self.folder / name}",
+            f"--why={why}",
         ]
         log = self.folder / f"{name}.log"
         code = run_pytest([*command, *self.arguments], log)
@@ -249,7 +255,7 @@ def _confirmed(work: _Work, bisection: Bisection) -> Bisection:
         before = good[-1] if good else work.history.good
     work.say(f"first bad: {work.named(bisection.culprit)}; beside {before[:9]}: measuring")
     try:
-        document, _ = work.compare(before, bisection.culprit, "confirmation")
+        document, _ = work.compare(before, bisection.culprit, "confirmation", why="auto")
     except _NothingMeasured as nothing:
         raise _translated(nothing, "the culprit could not be measured beside its parent") from nothing
     failed = _failure(document)
@@ -258,7 +264,10 @@ def _confirmed(work: _Work, bisection: Bisection) -> Bisection:
         if failed is not None
         else judge_commit(document["cases"], bisection.sought)
     )
-    bisection = replace(bisection, confirmed=judged, against=before)
+    worse = [name for name, case in document["cases"].items() if case["status"] == "regressed"]
+    also = tuple(name for name in bisection.sought.others if name in worse)
+    why = tuple(one["sentence"] for one in document["explanations"].values())
+    bisection = replace(bisection, confirmed=judged, against=before, why=why, also=also)
     _write(work.folder, bisection)
     return bisection
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,6 +17,7 @@ from sglperf.core.trace import compare_profiles
 from sglperf.core.verdict import Status, Verdict
 from sglperf.evidence import ContextChange, Measured
 from sglperf.job import Job
+from sglperf.measure import at_once
 from sglperf.measurements import Measurements, Progress
 from sglperf.plan import Ask
 from sglperf.profiling import full_batch, profile
@@ -34,11 +35,17 @@ _PREFILL = ("time_to_first_token", "prefill_throughput", "prefix_cache_speedup")
 
 @dataclass(frozen=True)
 class Findings:
-    """What the run has found out so far."""
+    """What the run has found out so far.
+
+    Attributes:
+        changes: server config's label → how its context differs.
+        beside: labels of GPU configs of which two servers fit on their GPUs.
+    """
 
     measured: Measured
     verdicts: Mapping[str, Verdict]
     changes: Mapping[str, ContextChange]
+    beside: Collection[str] = ()
 
 
 def explain(
@@ -102,7 +109,13 @@ def _without_profile(
     change = findings.changes.get(label, ContextChange((), ()))
     worst = _worst(findings, asks)
     explanation = Explanation(
-        label, arguments=change.arguments, versions=change.versions, files=_files(settings, targets)
+        label,
+        arguments=change.arguments,
+        versions=change.versions,
+        files=_files(settings, targets),
+        changed=any(
+            findings.verdicts[ask.name].status in _CHANGED for ask in asks if ask.name in findings.verdicts
+        ),
     )
     if worst is None:
         return explanation
@@ -164,7 +177,7 @@ def _profiled(
         for side, target in targets.items()
     ]  # fmt: skip
     with StreamingClient() as client, findings.measured.measurements.timed("profile"):
-        traced = profile(jobs, load, client)
+        traced = profile(list(at_once(jobs, findings.beside)), load, client)
     notes = tuple(f"no profile of {side}: {gate.sentence}" for (side, _), gate in own.failures.items())
     changes = tuple(compare_profiles(traced.get("base", []), traced.get("head", [])))
     if not changes and not notes:

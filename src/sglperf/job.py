@@ -53,14 +53,18 @@ class Job:
         try:
             work()
         except MeasurementError as error:
-            self.measurements.failures[self.side, self.config.label] = Gate(_code(error), str(error))
-            self.folder.append(
-                "failure",
-                {"side": self.side, "config": self.config.label, "launch": self.launch, "error": str(error)},
-            )
-            self.says("failed, see below", done=True)
+            self.failed(error)
             return False
         return True
+
+    def failed(self, error: MeasurementError) -> None:
+        """Keep why it was not measured."""
+        self.measurements.failures[self.side, self.config.label] = Gate(_code(error), str(error))
+        self.folder.append(
+            "failure",
+            {"side": self.side, "config": self.config.label, "launch": self.launch, "error": str(error)},
+        )
+        self.says("failed, see below", done=True)
 
     def says(self, text: str, *, done: bool = False) -> None:
         """Show how far it is."""

@@ -28,6 +28,7 @@ def execute(
     progress: Progress,
     measurements: Measurements,
     still_open: Callable[[int], Collection[str]],
+    beside: Collection[str] = (),
 ) -> None:
     """Start every server of the plan in turn and measure all its workloads.
 
@@ -37,6 +38,7 @@ def execute(
         targets: side → SGLang build; ``head`` alone, or ``base`` and ``head``.
         measurements: filled as the run goes, so that what was measured survives an interruption.
         still_open: told how many launches are complete, says which configs (by label) need another.
+        beside: labels of GPU configs of which two servers fit on their GPUs.
     """
     with StreamingClient() as client:
         number, most = 0, plan.starts * len(targets)
@@ -62,23 +64,25 @@ def execute(
                                 title,
                             )
                         )
-            for some in at_once(jobs):
+            for some in at_once(jobs, beside):
                 _launch(some, client)
             labels = still_open(launch + 1)
 
 
-def at_once(jobs: Sequence[Job], processors: int | None = None) -> Iterator[list[Job]]:
+def at_once(
+    jobs: Sequence[Job], beside: Collection[str] = (), processors: int | None = None
+) -> Iterator[list[Job]]:
     """Whose servers are up together.
 
-    On a CPU both builds' are, since an idle one sleeps; where nothing is timed, so are those of different configs,
-    one for each processor. A GPU is leased to one server at a time.
+    Both builds' are, since an idle one sleeps: on a CPU always, on a GPU where it has memory for two. On a CPU,
+    where nothing is timed, so are those of different configs, one for each processor.
     """
     processors = processors or len(os.sched_getaffinity(0))
     counted: list[Job] = []
     for _, group in groupby(jobs, lambda job: job.config.label):
         mine = list(group)
         if mine[0].config.device != "cpu":
-            yield from ([job] for job in mine)
+            yield from [mine] if mine[0].config.label in beside else ([job] for job in mine)
         elif any(load.timed for load in mine[0].loads):
             yield mine
         else:

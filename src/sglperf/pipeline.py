@@ -13,6 +13,7 @@ from sglperf.core.calibration_file import CalibrationFile
 from sglperf.core.catalogue import METRICS
 from sglperf.core.explanation import Explanation
 from sglperf.core.fingerprint import Fingerprint
+from sglperf.core.footprint import fits_twice
 from sglperf.core.judgement import Question
 from sglperf.core.machine import Machine
 from sglperf.core.sequential import Looks
@@ -95,6 +96,7 @@ def run(
     _check_arguments(plan, settings, targets)
     _check_predictions(plan, targets)
     paired = "base" in targets
+    beside = _beside(plan, targets, site)
     stored = {} if paired or settings.baseline == "off" else _read_baselines(plan, settings, site)
     noise = _read_calibrations(plan, settings, site)
     folder.append("run", {"settings": settings, "targets": targets, "fingerprints": site.fingerprints})
@@ -102,7 +104,7 @@ def run(
     measured = Measured(plan, measurements, {side: target.packages for side, target in targets.items()})
     judging = Judging(measured, stored, paired, policy(plan, settings))
     try:
-        execute(plan, settings, targets, folder, progress, measurements, judging.still_open)
+        execute(plan, settings, targets, folder, progress, measurements, judging.still_open, beside)
     except BaseException as error:
         folder.append("interrupted", {"by": type(error).__name__, "seconds": measurements.seconds})
         raise
@@ -125,7 +127,7 @@ def run(
     )
     folder.append("end", {"verdicts": {name: verdict.status for name, verdict in verdicts.items()}})
     folder.write_json("run.json", run_document(outcome, settings, targets, site))
-    found = explain(Findings(measured, verdicts, changes), settings, targets, folder, progress)
+    found = explain(Findings(measured, verdicts, changes, beside), settings, targets, folder, progress)
     if not found:
         return outcome
     seconds = {**measurements.seconds, "total": time.monotonic() - begin}
@@ -170,6 +172,19 @@ def _check_predictions(plan: Plan, targets: Mapping[str, Target]) -> None:
         for load in plan.loads(config):
             if load.workload.predicted:
                 check_predictable(config, target.adapter, load.round)
+
+
+def _beside(plan: Plan, targets: Mapping[str, Target], site: Site) -> frozenset[str]:
+    """Labels of the GPU configs of which both builds' servers fit on their GPUs at once."""
+    if len(targets) < 2:
+        return frozenset()
+    memory = {gpu.index: gpu.memory_bytes for gpu in site.machine.gpus.usable}
+    return frozenset(
+        config.label
+        for config in plan.configs
+        if config.device == "cuda"
+        and fits_twice(config, min((memory.get(index) or 0 for index in config.tp_set), default=0))
+    )
 
 
 def _require_something(measurements: Measurements) -> None:

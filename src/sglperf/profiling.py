@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from sglperf.core.trace import Profile
@@ -13,40 +14,43 @@ from sglperf.serving import Serving, each, started
 from sglperf.workload.client import StreamingClient
 from sglperf.workload.shapes import Workload
 
-TRACES = 4
-"""Of each side that count; one before them loads the profiler."""
+TRACES = 3
+"""Of each side, if its server lives through them."""
 _MOST_STEPS = 32
 # Where this SGLang waits with its trace of decoding until a batch of so many runs; older ones do not know it.
 _FULL_BATCH = "SGLANG_PROFILE_BY_STAGE_DECODE_MIN_BS"
-
-
-_FEWEST_TRACES = 2
 _ATTEMPTS = 2
 
+Traces = dict[str, list[Profile]]
+"""Side → its profiles."""
 
-def profile(jobs: Sequence[Job], load: Load, client: StreamingClient) -> dict[str, list[Profile]]:
-    """Start the jobs' servers and trace the workload on each in turn, in ABBA order; side → its profiles.
 
-    The traces stay in the run's folder. torch's profiler itself may end a server (one in thirty traces of a CPU
-    server did): then both are started once more. Why a side is left with too few traces is among its job's failures.
+def profile(groups: Sequence[Sequence[Job]], load: Load, client: StreamingClient) -> Traces:
+    """Start the servers of each group and trace the workload on them in turn, in ABBA order.
+
+    The traces stay in the run's folder. torch's profiler itself may end a server, by an error of its own in memory,
+    mostly after it has written a trace (torch 2.11 on an H100: three servers of four; torch 2.14 on a CPU: one trace
+    in 37). So one trace is enough, and a side without any is started once more. Why it is left without is among its
+    job's failures.
     """
-    traced: dict[str, list[Profile]] = {}
-    for _ in range(_ATTEMPTS):
-        jobs[0].measurements.failures.clear()
-        traced = _profile(jobs, load, client)
-        if all(len(traced[job.side]) >= _FEWEST_TRACES for job in jobs):
-            jobs[0].measurements.failures.clear()
-            break
+    jobs = [job for group in groups for job in group]
+    traced: Traces = {job.side: [] for job in jobs}
+    for attempt in range(_ATTEMPTS):
+        for group in groups:
+            lacking = [replace(job, launch=job.launch + attempt) for job in group if not traced[job.side]]
+            if lacking:
+                _profile(lacking, load, client, traced)
+    for job in jobs:
+        if traced[job.side]:
+            job.measurements.failures.pop((job.side, job.config.label), None)
     return traced
 
 
-def _profile(jobs: Sequence[Job], load: Load, client: StreamingClient) -> dict[str, list[Profile]]:
-    traced: dict[str, list[Profile]] = {job.side: [] for job in jobs}
+def _profile(jobs: Sequence[Job], load: Load, client: StreamingClient, traced: Traces) -> None:
     with started(jobs, client) as up:
         each(up, partial(Serving.warm_up, load=load))
-        for number in range(TRACES + 1):
+        for number in range(TRACES):
             each(up, partial(_trace, load=load, number=number, traced=traced), turned=number % 2 == 1)
-    return traced
 
 
 def full_batch(workload: Workload) -> dict[str, str]:
@@ -54,10 +58,14 @@ def full_batch(workload: Workload) -> dict[str, str]:
     return {_FULL_BATCH: str(getattr(workload, "streams", 1))}
 
 
-def _trace(serving: Serving, load: Load, number: int, traced: dict[str, list[Profile]]) -> None:
+def _trace(serving: Serving, load: Load, number: int, traced: Traces) -> None:
     job, adapter = serving.job, serving.job.target.adapter
-    job.says(f"trace {number}/{TRACES}, {load.workload.label}")
-    folder = job.folder.path / "profiles" / f"{job.side}-{job.config.label}-{load.workload.label}-{number}"
+    job.says(f"trace {number + 1}/{TRACES}, {load.workload.label}")
+    folder = (
+        job.folder.path
+        / "profiles"
+        / f"{job.side}-{job.config.label}-{load.workload.label}-{job.launch}-{number}"
+    )
     folder.mkdir(parents=True, exist_ok=True)
     steps = max(1, min(_MOST_STEPS, min(request.max_new_tokens for request in load.round.requests) // 2))
     url = serving.server.base_url
@@ -70,7 +78,6 @@ def _trace(serving: Serving, load: Load, number: int, traced: dict[str, list[Pro
     )
     try:
         serving.observe(load)
-    finally:
         stop_profile(url, folder, path=adapter.stop_profile)
-    if number:
+    finally:  # a server that dies of its profiler has left its trace
         traced[job.side] += read_profiles(folder)

@@ -16,7 +16,7 @@ from sglperf.core.gates import Asked, Gate, Limits, failed_gates
 from sglperf.core.metric import Kind
 from sglperf.core.observation import RoundObservation
 from sglperf.core.prediction import PREDICTED, departures, predict
-from sglperf.errors import ServerDied
+from sglperf.errors import MeasurementError, ServerDied
 from sglperf.job import Job
 from sglperf.measurements import Launch, Round
 from sglperf.plan import Load
@@ -25,6 +25,7 @@ from sglperf.probes.counters import delta, flush_cache, read_counters
 from sglperf.probes.neighbours import NeighbourWatch
 from sglperf.server.failure import explain
 from sglperf.server.launch import Server, Starting, begin_server
+from sglperf.server.leases import Lease, gpu_uuids, lease_gpus
 from sglperf.workload.client import StreamingClient
 from sglperf.workload.rounds import Prompts, play
 
@@ -75,26 +76,57 @@ def _measure(up: list[Serving], loads: Sequence[Load]) -> None:
 def started(jobs: Sequence[Job], client: StreamingClient) -> Iterator[list[Serving]]:
     """The servers of those jobs that come up, in the same order, until the end of the block.
 
-    Their processes are all started before the first is waited for: most of a start is one processor's work.
+    On a CPU their processes are all started before the first is waited for: most of a start is one processor's work.
+    On a GPU one comes up after the other, since each measures the memory that it finds free.
     """
-    seconds = jobs[0].measurements
+    measurements = jobs[0].measurements
     with ExitStack() as stack:
-        starting: list[tuple[Job, Starting]] = []
         up: list[Serving] = []
-        with seconds.timed("start"):
-            for job in jobs:
-                job.attempt(partial(_begin, job, stack, starting))
-            for job, server in starting:
-                job.attempt(partial(_await, job, server, client, stack, up))
+        with measurements.timed("start"):
+            try:
+                gpus = _leased_together(jobs, stack)
+            except MeasurementError as error:
+                for job in jobs:
+                    job.failed(error)
+            else:
+                for group in [[job] for job in jobs] if jobs[0].config.device == "cuda" else [jobs]:
+                    _come_up(group, client, stack, gpus, up)
         try:
             yield up
         finally:
-            with seconds.timed("stop"):
+            with measurements.timed("stop"):
                 stack.close()
 
 
-def _begin(job: Job, stack: ExitStack, starting: list[tuple[Job, Starting]]) -> None:
-    server = begin_server(job.target, job.config, log_path=job.log)
+def _leased_together(jobs: Sequence[Job], stack: ExitStack) -> list[Lease] | None:
+    """The GPUs that several servers are to share; None where each leases its own, or needs none."""
+    if len(jobs) == 1 or jobs[0].config.device != "cuda":
+        return None
+    return stack.enter_context(lease_gpus(gpu_uuids(jobs[0].config.tp_set)))
+
+
+def _come_up(
+    jobs: Sequence[Job],
+    client: StreamingClient,
+    stack: ExitStack,
+    gpus: Sequence[Lease] | None,
+    up: list[Serving],
+) -> None:
+    """Start all, then wait for all."""
+    starting: list[tuple[Job, Starting]] = []
+    for job in jobs:
+        job.attempt(partial(_begin, job, stack, gpus, starting))
+    for job, server in starting:
+        job.attempt(partial(_await, job, server, client, stack, up))
+
+
+def _begin(
+    job: Job, stack: ExitStack, gpus: Sequence[Lease] | None, starting: list[tuple[Job, Starting]]
+) -> None:
+    config = job.config
+    if gpus is not None:  # an idle scheduler polls, and would take a processor from the one being measured
+        config = replace(config, arguments=(*config.arguments, job.target.adapter.sleep_on_idle))
+    server = begin_server(job.target, config, log_path=job.log, gpus=gpus)
     stack.callback(server.stop)
     starting.append((job, server))
 

@@ -71,9 +71,12 @@ def test_a_slower_commit(suite: Suite, repository: Path) -> None:
     assert code == 0, output
     state = found(suite)
     assert state["finished"]
-    assert len(state["steps"]) <= 4
+    assert len(state["steps"]) <= 5
     assert state["culprit"] == git(repository, "rev-parse", f"v{SLOW_FROM}")
     assert state["confirmed"]["side"] == "bad"
+    assert state["why"][0].startswith("likeliest cause: operator aten::copy_")
+    assert state["why"][0] in output
+    assert not list((suite.folder / "results").glob("bisect-*/step-*/*/profiles"))
     assert f"first bad commit: {state['culprit'][:9]} 2026-11-25 A. Uthor: number {SLOW_FROM}" in output
     assert "launch_server.py" in output
     assert (git(repository, "status", "--porcelain"), git(repository, "rev-parse", "HEAD")) == before

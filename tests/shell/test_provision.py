@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sglperf.errors import TargetError
@@ -29,6 +31,12 @@ elif sys.argv[-1].endswith("9.9.9"):
     sys.exit("  x No solution found: there is no version of sglang==9.9.9")
 elif sys.argv[-1].endswith("0.0.1"):
     os._exit(77)
+elif sys.argv[-1].endswith("0.0.2"):
+    Path(sys.argv[sys.argv.index("--python") + 1]).parent.joinpath("half").write_text("half")
+    sys.exit("error: failed to write to file: No space left on device (os error 28)")
+elif sys.argv[-1].endswith("0.0.3"):
+    Path({log!r} + ".pid").write_text(str(os.getpid()))
+    time.sleep(60)
 time.sleep(0.3)
 """
 
@@ -45,7 +53,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made(tmp_path: Path, requirement: str = "sglang==0.5.22") -> provision.Provisioned:
-    return provide(requirement, Path(sys.executable), "3.11.2", tmp_path / "cache")
+    return provide((requirement,), Path(sys.executable), "3.11.2", tmp_path / "cache")
 
 
 def test_made_once(tmp_path: Path, log: Path) -> None:
@@ -61,7 +69,7 @@ def test_two_runs_at_once(tmp_path: Path, log: Path) -> None:
     program = (
         "import sys, uv\nfrom pathlib import Path\nfrom sglperf.target.provision import provide\n"
         f"uv.find_uv_bin = lambda: {str(tmp_path / 'uv')!r}\n"
-        f"print(provide('sglang==0.5.22', Path(sys.executable), '3.11.2', Path({str(tmp_path / 'cache')!r})).folder)\n"
+        f"print(provide(('sglang==0.5.22',), Path(sys.executable), '3.11.2', Path({str(tmp_path / 'cache')!r})).folder)\n"
     )
     runs = [
         subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(2)
@@ -75,7 +83,7 @@ def test_two_runs_at_once(tmp_path: Path, log: Path) -> None:
 def test_overlay(tmp_path: Path, log: Path) -> None:
     """An overlay is the package alone, without an environment around it, and not mistaken for one."""
     made(tmp_path)
-    overlay = provide("sglang==0.5.22", Path(sys.executable), "3.11.2", tmp_path / "cache", overlay=True)
+    overlay = provide(("sglang==0.5.22",), Path(sys.executable), "3.11.2", tmp_path / "cache", overlay=True)
     assert overlay.requirement == "sglang==0.5.22 (overlay)"
     assert log.read_text().splitlines() == ["venv --quiet", "pip install", "pip install"]
     assert len(provided(tmp_path / "cache")) == 2
@@ -83,12 +91,35 @@ def test_overlay(tmp_path: Path, log: Path) -> None:
 
 @pytest.mark.parametrize(
     ("requirement", "said"),
-    [("sglang==9.9.9", "there is no version of sglang==9.9.9"), ("sglang==0.0.1", "nothing")],
+    [
+        ("sglang==9.9.9", "there is no version of sglang==9.9.9"),
+        ("sglang==0.0.1", "nothing"),
+        ("sglang==0.0.2", "No space left on device"),
+    ],
 )
 def test_what_cannot_be_made(tmp_path: Path, log: Path, requirement: str, said: str) -> None:
     """A failure names the command and uv's last words, and leaves nothing behind."""
     with pytest.raises(TargetError, match=f"pip install(.|\n)*failed(.|\n)*{said}(.|\n)*Check the version"):
         made(tmp_path, requirement)
+    assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
+
+
+def test_interrupted(tmp_path: Path, log: Path) -> None:
+    """Ctrl-C while one is made: uv ends, and nothing of the environment is left."""
+    program = (
+        "import sys, uv\nfrom pathlib import Path\nfrom sglperf.target.provision import provide\n"
+        f"uv.find_uv_bin = lambda: {str(tmp_path / 'uv')!r}\n"
+        f"provide(('sglang==0.0.3',), Path(sys.executable), '3.11.2', Path({str(tmp_path / 'cache')!r}))\n"
+    )
+    run = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    pid = log.with_name("log.pid")
+    end = time.monotonic() + 30
+    while not pid.exists() or not pid.read_text():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    run.send_signal(signal.SIGINT)  # to it alone: a terminal would also send it to uv
+    run.wait(timeout=30)
+    assert not psutil.pid_exists(int(pid.read_text()))
     assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from itertools import groupby
 from pathlib import Path
@@ -85,6 +88,23 @@ def test_why_can_be_left_out(suite: Suite, good: Path, tmp_path: Path) -> None:
     ended = compared(suite, good, good, "--why=always")
     assert ended.code == 0, ended.output
     assert ended.run["explanations"]["torch_native-page16-tp0"]["profiles"]
+
+
+def test_as_json(suite: Suite, good: Path) -> None:
+    """``sglperf compare --json=-`` prints the table and what differs as JSON, and nothing else."""
+    done = subprocess.run(
+        [
+            sys.executable, "-c", "from sglperf.cli import main; main()",
+            "compare", str(good), str(good), "--json=-", "-m", "decode and exact", "--profile=small",
+        ],
+        cwd=suite.folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {case["status"] for case in found["cases"].values()} == {"unchanged"}
+    assert found["targets"]["base"]["version"] == "0.5.23"
+    assert (found["explanations"], found["failures"]) == ({}, [])
+    assert "=== sglperf ===" in done.stderr
 
 
 def test_interrupted_profile(suite: Suite, good: Path, tmp_path: Path) -> None:

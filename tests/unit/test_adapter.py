@@ -32,11 +32,22 @@ def test_what_came_when(attribute: str, first: int) -> None:
     assert has == [patch >= first for patch in range(16, 24)]
 
 
-@pytest.mark.parametrize(("attribute", "gone"), [("old_graph_flags", 20), ("get_load", 21)])
+@pytest.mark.parametrize(
+    ("attribute", "gone"),
+    [("old_graph_flags", 20), ("counts_whole_pages", 20), ("get_load", 21), ("counts_every_rank", 21)],
+)
 def test_what_went_when(attribute: str, gone: int) -> None:
     """What a version dropped is there before that version only."""
     has = [getattr(adapter_for(f"0.5.{patch}"), attribute) for patch in range(16, 24)]
     assert has == [patch < gone for patch in range(16, 24)]
+
+
+def test_what_changed_its_meaning() -> None:
+    """Computed tokens were whole pages once: nothing where a page is one token, and nothing of other metrics."""
+    old, new = adapter_for("0.5.19"), adapter_for("0.5.20")
+    assert (old.meaning("prefill_tokens", 16), new.meaning("prefill_tokens", 16)) == ("whole pages", "tokens")
+    assert old.meaning("prefill_tokens", 1) == new.meaning("prefill_tokens", 1) == ""
+    assert old.meaning("decode_tokens", 16) == new.meaning("decode_tokens", 16) == ""
 
 
 def test_backends_and_policies_follow_the_version() -> None:

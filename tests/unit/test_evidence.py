@@ -278,6 +278,24 @@ def test_what_was_not_measured_is_not_recorded():
     assert recorded(measured(ran(0, 0.1, like=ELSEWHERE), asks=(ITL, ELSEWHERE))).cases == {}
 
 
+def test_a_count_that_means_something_else_is_not_compared():
+    """Whole pages of one version are no more of the other's tokens; both meanings are named."""
+    prefill = ask("prefill_tokens")
+
+    def side(name: str, value: float) -> Round:
+        return measured_round(0, {"prefill_tokens": value}, side=name, like=prefill)
+
+    found = measured(side("head", 63.0), side("base", 64.0), asks=(prefill,))
+    found = replace(found, versions={"base": {"sglang": "0.5.19"}, "head": {"sglang": "0.5.20"}})
+    (verdict,) = judge(questions(found, {}, paired=True), Policy()).values()
+    assert verdict.status is Status.INCOMPARABLE
+    assert "it counts something else (whole pages → tokens)" in verdict.sentence
+
+    alike = replace(found, versions={"base": {"sglang": "0.5.22"}, "head": {"sglang": "0.5.23"}})
+    (verdict,) = judge(questions(alike, {}, paired=True), Policy()).values()
+    assert verdict.status is Status.IMPROVED
+
+
 # Context
 
 

@@ -18,10 +18,10 @@ def changed(**rows: tuple[tuple[int, float], tuple[int, float]]) -> ProfileChang
 
     def side(which: int, scale: float) -> Profile:
         found = {
-            (part_of(name), name): Row(10 * row[which][0], row[which][1] / 100 * scale)
+            (part_of(name), name): Row(10 * row[which][0], (row[which][1] / 100 * scale,))
             for name, row in rows.items()
         }
-        return Profile("decode", 10, sum(row.seconds for row in found.values()), found)
+        return Profile("decode", (10,), (sum(row.seconds[0] for row in found.values()),), found)
 
     base, head = ([side(which, scale) for scale in (0.99, 1.0, 1.01)] for which in (0, 1))
     (change,) = compare_profiles(base, head)
@@ -74,6 +74,26 @@ def test_a_change_for_the_better_has_a_cause_too():
     said = Explanation("x", profiles=profiles, worse=False).sentence
     assert "likeliest cause: operator copy_, 2.300 → 0.300 ms" in said
     assert "takes less" in said
+
+
+def test_other_rows_may_have_shrunk():
+    """A row that grew by more than the step did is more than all of it."""
+    rows = {"mm": ((20, 5.0), (20, 4.0)), "copy_": ((33, 0.3), (33, 2.3))}
+    said = Explanation("x", profiles=(changed(**rows),)).sentence
+    assert "2.300 ms a step: more than all of what a decode step takes longer" in said
+
+
+def test_where_nothing_changed_only_counts_are_said():
+    """No cause is named of a change that nobody saw; a call more in each step is a fact all the same."""
+    profiles = (changed(mm=MM, copy_=((33, 0.3), (37, 2.3))),)
+    assert (
+        Explanation("x", profiles=profiles, changed=False).sentence
+        == "calls in a step that changed: copy_ 33 → 37"
+    )
+    assert (
+        Explanation("x", profiles=(changed(mm=MM),), changed=False).sentence
+        == "nothing that was looked at differs"
+    )
 
 
 def test_a_changed_default_is_the_first_suspect():

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 from samples import ask, server
 
-from sglperf.measure import schedule
+from sglperf.core.server_config import ServerConfig
+from sglperf.job import Job
+from sglperf.measure import at_once, schedule
 from sglperf.plan import Plan, make_plan
 
 PLAN = make_plan([ask()], launches=8, rounds=1, warmup_rounds=1, seed=0)
@@ -32,6 +36,33 @@ def test_the_order_is_drawn_by_the_seed() -> None:
     assert order(PLAN) == order(PLAN)
     first = [order(replace(PLAN, seed=seed))[0] for seed in range(200)]
     assert 70 < first.count("base") < 130
+
+
+class Pending:
+    """A job as far as it matters who else is up."""
+
+    def __init__(self, side: str, config: ServerConfig, *, timed: bool = True) -> None:
+        self.side, self.config = side, config
+        self.loads = (SimpleNamespace(timed=timed),)
+
+
+def together(*jobs: Pending, beside: tuple[str, ...] = ()) -> list[list[str]]:
+    groups = at_once(cast("list[Job]", list(jobs)), beside, processors=2)
+    return [[f"{job.side} {job.config.page_size}" for job in group] for group in groups]
+
+
+def test_whose_servers_are_up_together() -> None:
+    """Both builds of a config on a CPU; on a GPU only where two fit; and where nothing is timed, one a processor."""
+    cpu, other, third = server(page=16), server(page=64), server(page=1)
+    gpu = replace(cpu, device="cuda")
+    timed = [Pending(side, config) for config in (cpu, other) for side in ("base", "head")]
+    assert together(*timed) == [["base 16", "head 16"], ["base 64", "head 64"]]
+    assert together(Pending("base", gpu), Pending("head", gpu)) == [["base 16"], ["head 16"]]
+    assert together(Pending("base", gpu), Pending("head", gpu), beside=(gpu.label,)) == [
+        ["base 16", "head 16"]
+    ]
+    counted = [Pending("head", config, timed=False) for config in (cpu, other, third)]
+    assert together(*counted) == [["head 16", "head 64"], ["head 1"]]
 
 
 def test_one_build_has_no_order() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,7 +100,9 @@ def test_other_version_than_installed(
     environment[str(python)] = Environment(python, "3.11.7", {**FULL, "sglang": "0.5.20"}, package)
     target = target_of("sglang==0.5.20", tmp_path)
     assert (target.version, target.interpreter, target.import_path) == ("0.5.20", python, None)
-    assert asked == [("sglang==0.5.20", Path(sys.executable), "3.11.7", tmp_path / "cache" / "environments")]
+    assert asked == [
+        (("sglang==0.5.20",), Path(sys.executable), "3.11.7", tmp_path / "cache" / "environments")
+    ]
 
 
 def wheel(folder: Path) -> Provisioned:
@@ -420,20 +422,30 @@ def test_revision_that_differs_in_python(repository: Path, tmp_path: Path) -> No
     assert git(repository, "status", "--porcelain") == before
 
 
+NEEDS = "[project]\ndependencies = ['torch=={}', '{}']\n"
+
+
 @pytest.mark.usefixtures("full")
 @pytest.mark.parametrize(
-    ("file", "text", "why"),
+    ("file", "text", "why", "builds"),
     [
-        ("rust/lib.rs", "// two\n", "native code differs from 0.5.23's (rust/lib.rs, 1 in all)"),
         (
-            "python/pyproject.toml",
-            "[project]\ndependencies = ['torch==2.15.0']\n",
-            "it requires torch==2.15.0 (2.14.1 is installed)",
+            "rust/lib.rs",
+            "// two\n",
+            "native code differs from 0.5.23's (rust/lib.rs, 1 in all)",
+            True,
         ),
         (
             "python/pyproject.toml",
-            "[project]\ndependencies = ['helion>=1']\n",
+            NEEDS.format("2.15.0", "torch"),
+            "it requires torch==2.15.0 (2.14.1 is installed)",
+            True,
+        ),
+        (
+            "python/pyproject.toml",
+            NEEDS.format("2.14.1", "helion>=1"),
             "it requires helion>=1 (not installed)",
+            False,
         ),
     ],
 )
@@ -445,24 +457,39 @@ def test_revision_that_needs_an_environment(
     file: str,
     text: str,
     why: str,
+    builds: bool,
 ) -> None:
-    """Where native code or requirements changed it gets an environment of its own, with the reason; an overlay on demand says what it leaves out."""
-    head = commit(repository, file, text)
-    asked: list[str] = []
+    """Where native code or requirements changed it gets an environment of its own, with the reason.
 
-    def made(requirement: str, *_: object) -> Provisioned:
-        asked.append(requirement)
-        return Provisioned(tmp_path / "made", requirement, "3.11.7", 0.0, in_use=True)
+    It is built, from the whole repository, only where compiled modules would not fit; else its sources run over an
+    environment with its requirements. An overlay on demand says what it leaves out.
+    """
+    head = commit(repository, file, text)
+    asked: list[Sequence[str]] = []
+
+    def made(
+        requirements: Sequence[str], *_: object, variables: Mapping[str, str] | None = None
+    ) -> Provisioned:
+        asked.append(requirements)
+        assert (variables is not None) == builds
+        assert not variables or variables["SETUPTOOLS_SCM_PRETEND_VERSION"] == f"0.5.23+g{head[:9]}"
+        return Provisioned(tmp_path / "made", "", "3.11.7", 0.0, in_use=True)
 
     monkeypatch.setattr(overlay, "provide", made)
     python = tmp_path / "made" / "bin" / "python"
-    environment[str(python)] = Environment(
-        python, "3.11.7", FULL, tmp_path / "made" / "site-packages" / "sglang"
-    )
+    inside = tmp_path / "made" / "site-packages" / "sglang" if builds else None
+    environment[str(python)] = Environment(python, "3.11.7", FULL, inside)
     target = revision_of(repository, head, tmp_path)
     assert (target.interpreter, target.commit, target.label) == (python, head, head[:9])
     assert target.notes[0] == f"{head[:9]} has an environment of its own: {why}"
-    assert asked == [str(tmp_path / "cache" / "sources" / head)]
+    sources = tmp_path / "cache" / "sources"
+    if builds:
+        assert asked == [(str(sources / f"{head}-whole" / "python"),)]
+        assert (sources / f"{head}-whole" / "rust" / "lib.rs").is_file()
+    else:
+        assert asked == [("torch==2.14.1", "helion>=1")]
+        assert target.import_path is not None
+        assert (target.import_path / "sglang/srt/rust/_core.so").exists()
     over = revision_of(repository, head, tmp_path, mode="overlay")
     assert over.notes[0] == f"{head[:9]} runs over the installed sglang 0.5.23: {why}"
 

@@ -24,7 +24,7 @@ def step(begin: float, length: float, mode: str = "DECODE") -> Event:
 
 def own(profile: Profile | None) -> dict[str, tuple[int, float]]:
     assert profile is not None
-    return {name: (row.calls, round(row.seconds * 1e6, 3)) for (_, name), row in profile.rows.items()}
+    return {name: (row.calls, round(sum(row.seconds) * 1e6, 3)) for (_, name), row in profile.rows.items()}
 
 
 def test_each_event_is_booked_with_its_own_time():
@@ -46,7 +46,7 @@ def test_each_event_is_booked_with_its_own_time():
         "scheduler loop": (1, 20.0),
     }
     assert found is not None
-    assert (found.phase, found.steps, found.step) == ("decode", 2, pytest.approx(100e-6))
+    assert (found.phase, found.steps, found.seconds) == ("decode", (2,), (pytest.approx(200e-6),))
 
 
 def test_what_is_no_operation_is_left_out():
@@ -61,7 +61,7 @@ def test_what_is_no_operation_is_left_out():
         ]
     )
     assert found is not None
-    assert (found.phase, found.seconds) == ("prefill", pytest.approx(10e-6))
+    assert (found.phase, found.seconds) == ("prefill", (pytest.approx(10e-6),))
     assert set(own(found)) == {"step[EXTEND]", "scheduler loop"}
 
 
@@ -85,7 +85,7 @@ def test_kernels_are_counted_on_the_device():
     assert own(found)["aten::mm"] == (1, 15.0)
     assert own(found)["sgemm_128"] == (1, 60.0)
     assert found is not None
-    assert found.rows[Part.KERNEL, "Memcpy DtoD"] == Row(1, pytest.approx(5e-6))
+    assert found.rows[Part.KERNEL, "Memcpy DtoD"] == Row(1, (pytest.approx(5e-6),))
 
 
 @st.composite
@@ -107,8 +107,42 @@ def test_rows_add_up_to_the_wall_time(events):
     """However calls nest, nothing is counted twice and nothing is lost."""
     found = profile_of(events)
     assert found is not None
-    assert sum(row.seconds for row in found.rows.values()) == pytest.approx(found.seconds)
+    assert sum(sum(row.seconds) for row in found.rows.values()) == pytest.approx(sum(found.seconds))
     assert sum(row.calls for row in found.rows.values()) == len(events) + 1
+
+
+def test_a_trace_of_decoding_is_cut_where_the_scheduler_turns_to_a_step():
+    """What encloses a step stays with it, what comes between two stays with the first, and nothing is lost."""
+    events: list[Event] = []
+    for number in range(10):
+        begin, slow = 100 * number, 10 if number < 2 else 0
+        events += [
+            event("scheduler.run_batch", begin + 10, 70 + slow, "user_annotation"),
+            step(begin + 20, 50 + slow),
+            event("aten::mm", begin + 30, 30 + slow),
+            event("scheduler.recv_requests", begin + 90, 5, "user_annotation"),
+        ]
+    found = profile_of(events)
+    assert found is not None
+    assert found.steps == (2, 3, 2, 3)
+    assert found.seconds == pytest.approx((200e-6, 300e-6, 200e-6, 285e-6))
+    assert found.rows[Part.OPERATOR, "aten::mm"].seconds == pytest.approx((80e-6, 90e-6, 60e-6, 90e-6))
+    assert found.rows[Part.STAGE, "scheduler.run_batch"].seconds == pytest.approx(
+        (40e-6, 60e-6, 40e-6, 60e-6)
+    )
+    for number in range(4):
+        assert sum(row.seconds[number] for row in found.rows.values()) == pytest.approx(found.seconds[number])
+    (same,) = compare_profiles([found], [found])
+    assert next(change for change in same.changes if change.name == "aten::mm").seconds == pytest.approx(
+        (30e-6, 30e-6)
+    )
+
+
+def test_a_trace_of_prefill_is_not_cut():
+    """Its passes are of different sizes."""
+    found = profile_of([step(100 * number, 50, "EXTEND") for number in range(20)])
+    assert found is not None
+    assert found.steps == (20,)
 
 
 # Two builds
@@ -118,10 +152,10 @@ def profile(
     copies: int, seconds: float, steps: int = 10, phase: str = "decode", copy: float = 1e-4
 ) -> Profile:
     rows = {
-        (Part.OPERATOR, "aten::copy_"): Row(copies * steps, copies * steps * copy),
-        (Part.OPERATOR, "aten::mm"): Row(20 * steps, seconds - copies * steps * copy),
+        (Part.OPERATOR, "aten::copy_"): Row(copies * steps, (copies * steps * copy,)),
+        (Part.OPERATOR, "aten::mm"): Row(20 * steps, (seconds - copies * steps * copy,)),
     }
-    return Profile(phase, steps, seconds, rows)
+    return Profile(phase, (steps,), (seconds,), rows)
 
 
 def test_calls_and_times_are_for_a_step():

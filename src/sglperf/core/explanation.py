@@ -44,6 +44,7 @@ class Explanation:
         files: of the two revisions, as ``git diff --stat`` lists them.
         stages: the scheduler's stages on that workload, the largest change first.
         profiles: a step of each phase.
+        changed: whether any case changed; else nothing is looked for, and differences are only listed.
         worse: whether head is the slower one.
         phase: in which of them the change is looked for.
         notes: why something of this is missing.
@@ -56,6 +57,7 @@ class Explanation:
     files: tuple[str, ...] = ()
     stages: tuple[StageChange, ...] = ()
     profiles: tuple[ProfileChange, ...] = ()
+    changed: bool = True
     worse: bool = True
     phase: str = "decode"
     notes: tuple[str, ...] = ()
@@ -93,8 +95,8 @@ def _profile_suspect(explanation: Explanation) -> str | None:
     if profile is None:
         return None
     sign = 1 if explanation.worse else -1
-    said = [_cause(profile, sign), *_recounted(profile)]
-    return "; ".join(said)
+    cause = [_cause(profile, sign)] if explanation.changed else []
+    return "; ".join([*cause, *_recounted(profile)]) or None
 
 
 def _cause(profile: ProfileChange, sign: int) -> str:
@@ -151,7 +153,8 @@ def milliseconds(seconds: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{min(share, 9.99):.0%}"
+    """Other rows may have shrunk meanwhile."""
+    return f"{share:.0%}" if share <= 1.05 else "more than all"
 
 
 def compare_stages(base: Mapping[str, float], head: Mapping[str, float]) -> tuple[StageChange, ...]:

@@ -8,10 +8,12 @@ its children do not account for; then the rows of a thread add up to its wall ti
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain, pairwise
 from statistics import median
 from typing import Any
 
@@ -44,39 +46,43 @@ _PARTS = {
 RowKey = tuple[Part, str]
 
 
+SEGMENTS = 4
+"""Parts that a trace of decoding is cut into, of which the first, in which the profiler settles, is left out."""
+
+
 @dataclass(frozen=True)
 class Row:
-    """One operator, kernel, function or stage over a whole trace.
+    """One operator, kernel, runtime call or stage over a whole trace.
 
     Attributes:
-        calls: how often it ran.
-        seconds: its own time, without that of what it called; of a kernel, its time on the device.
+        calls: how often it ran in the trace.
+        seconds: its own time in each segment, without that of what it called; of a kernel, its time on the device.
     """
 
     calls: int
-    seconds: float
+    seconds: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One trace, summed up.
+    """One trace, summed up. Its segments show how far one build's steps differ among themselves.
 
     Attributes:
         phase: ``decode`` or ``prefill``.
-        steps: forward passes in it.
-        seconds: wall time of the scheduler's thread.
+        steps: forward passes in each segment.
+        seconds: wall time of the scheduler's thread in each segment.
         rows: by part and name.
     """
 
     phase: str
-    steps: int
-    seconds: float
+    steps: tuple[int, ...]
+    seconds: tuple[float, ...]
     rows: Mapping[RowKey, Row]
 
     @property
-    def step(self) -> float:
-        """Seconds of a step."""
-        return self.seconds / self.steps
+    def settled(self) -> range:
+        """Segments that count."""
+        return range(len(self.steps) > 1, len(self.steps))
 
 
 @dataclass
@@ -85,11 +91,12 @@ class _Event:
     name: str
     begin: float
     end: float
-    children: float = field(default=0.0)
+    inner: float = 0.0
+    root: float = 0.0
 
     @property
     def own(self) -> float:
-        return max(0.0, self.end - self.begin - self.children)
+        return max(0.0, self.end - self.begin - self.inner)
 
 
 def profile_of(events: Iterable[Mapping[str, Any]]) -> Profile | None:
@@ -98,63 +105,88 @@ def profile_of(events: Iterable[Mapping[str, Any]]) -> Profile | None:
     Args:
         events: the trace's ``traceEvents``; times in microseconds.
     """
+    threads, device = _by_thread(events)
+    passes = {thread: [one for one in mine if _mode(one)] for thread, mine in threads.items()}
+    scheduler = max(passes, key=lambda thread: len(passes[thread]), default=None)
+    if scheduler is None or not passes[scheduler]:
+        return None
+    for mine in threads.values():
+        _nest(mine)
+    steps = sorted(passes[scheduler], key=lambda one: one.begin)
+    decoding = sum(_mode(one) == "DECODE" for one in steps) * 2 > len(steps)
+    edges = _edges(steps) if decoding else []
+    begin, end = min(one.begin for one in threads[scheduler]), max(one.end for one in threads[scheduler])
+    walls = [right - left for left, right in pairwise([begin, *edges, end])]
+
+    def segment(one: _Event) -> int:
+        return bisect_right(edges, one.begin)
+
+    calls: Counter[RowKey] = Counter()
+    own: defaultdict[RowKey, list[float]] = defaultdict(lambda: [0.0] * len(walls))
+    for one in (*device, *chain.from_iterable(threads.values())):
+        key = one.part, _name(one)
+        calls[key] += 1
+        own[key][segment(one)] += one.own
+    outside = list(walls)
+    for one in threads[scheduler]:
+        outside[segment(one)] -= one.own
+    calls[_OUTSIDE], own[_OUTSIDE] = 1, [max(0.0, left) for left in outside]
+    counted = Counter(map(segment, steps))
+    return Profile(
+        "decode" if decoding else "prefill",
+        tuple(counted[number] for number in range(len(walls))),
+        tuple(wall / 1e6 for wall in walls),
+        {key: Row(calls[key], tuple(time / 1e6 for time in times)) for key, times in own.items()},
+    )
+
+
+_OUTSIDE: RowKey = (Part.OUTSIDE, "scheduler loop")
+
+
+def _by_thread(events: Iterable[Mapping[str, Any]]) -> tuple[dict[object, list[_Event]], list[_Event]]:
+    """What ran on each thread of the host, and on the device."""
     threads: defaultdict[object, list[_Event]] = defaultdict(list)
     device: list[_Event] = []
-    modes: defaultdict[object, list[str]] = defaultdict(list)
     for event in events:
         part = _PARTS.get(str(event.get("cat", "")))
         if event.get("ph") != "X" or part is None or _PROFILERS_OWN.match(str(event["name"])):
             continue
-        thread: object = (event.get("pid"), event.get("tid"))
         begin = float(event["ts"])
         one = _Event(part, str(event["name"]), begin, begin + float(event.get("dur", 0.0)))
-        (device if part is Part.KERNEL else threads[thread]).append(one)
-        step = _STEP.match(one.name) if part is Part.STAGE else None
-        if step is not None:
-            modes[thread].append(step["mode"])
-    if not modes:
-        return None
-    scheduler = max(modes, key=lambda thread: len(modes[thread]))
-    phase = "decode" if modes[scheduler].count("DECODE") * 2 > len(modes[scheduler]) else "prefill"
-    rows: defaultdict[RowKey, list[float]] = defaultdict(list)
-    for one in device:
-        rows[one.part, one.name].append(one.own)
-    seconds = 0.0
-    for thread, mine in threads.items():
-        top = _booked(mine, rows)
-        if thread == scheduler:
-            seconds = max(event.end for event in mine) - min(event.begin for event in mine)
-            rows[Part.OUTSIDE, "scheduler loop"].append(max(0.0, seconds - top))
-    return Profile(
-        phase,
-        len(modes[scheduler]),
-        seconds / 1e6,
-        {key: Row(len(own), sum(own) / 1e6) for key, own in rows.items()},
-    )
+        (device if part is Part.KERNEL else threads[event.get("pid"), event.get("tid")]).append(one)
+    return threads, device
 
 
-def _booked(events: Sequence[_Event], rows: Mapping[RowKey, list[float]]) -> float:
-    """Book every event of one thread with its own time; returns that of those that nothing encloses, µs."""
+def _mode(event: _Event) -> str | None:
+    """Of a forward pass: ``DECODE``, ``EXTEND``, …; None for anything else."""
+    found = _STEP.match(event.name) if event.part is Part.STAGE else None
+    return found["mode"] if found else None
+
+
+def _nest(events: list[_Event]) -> None:
+    """Tell each event of one thread how long those below it take, and when the outermost one above it begins."""
     enclosing: list[_Event] = []
-    top = 0.0
     for event in sorted(events, key=lambda event: (event.begin, -event.end)):
         while enclosing and enclosing[-1].end <= event.begin:
             enclosing.pop()
         if enclosing:
             # A clock of two sources may let a child outlast its parent by a little.
-            enclosing[-1].children += min(event.end, enclosing[-1].end) - event.begin
-        else:
-            top += event.end - event.begin
+            enclosing[-1].inner += min(event.end, enclosing[-1].end) - event.begin
         enclosing.append(event)
-    for event in events:
-        rows[event.part, _name(event)].append(event.own)
-    return top
+        event.root = enclosing[0].begin
+
+
+def _edges(steps: Sequence[_Event]) -> list[float]:
+    """Where a segment ends and the next begins, as the scheduler turns to a step; none for a short trace."""
+    if len(steps) < 2 * SEGMENTS:
+        return []
+    return [steps[number * len(steps) // SEGMENTS].root for number in range(1, SEGMENTS)]
 
 
 def _name(event: _Event) -> str:
     """The same for the same thing in two builds: a pass is not named by its batch."""
-    step = _STEP.match(event.name) if event.part is Part.STAGE else None
-    return event.name if step is None else f"step[{step['mode']}]"
+    mode = _mode(event)
+    return event.name if mode is None else f"step[{mode}]"
 
 
 @dataclass(frozen=True)
@@ -163,8 +195,8 @@ class Change:
 
     Attributes:
         calls: base's and head's calls in a step; None where a side's own traces disagree on it.
-        seconds: base's and head's own time in a step; medians over the traces.
-        clear: every trace of one side shows more time than every trace of the other.
+        seconds: base's and head's own time in a step; medians over segments and traces.
+        clear: every segment of one side shows more time than every segment of the other.
     """
 
     part: Part
@@ -191,8 +223,8 @@ class ProfileChange:
 
     Attributes:
         phase: ``decode`` or ``prefill``.
-        traces: of each side.
-        steps: seconds of a step of base and head, while profiled; medians over the traces.
+        traces: of the side that has fewer.
+        steps: seconds of a step of base and head, while profiled; medians over segments and traces.
         changes: all rows, the largest change of time first.
     """
 
@@ -216,7 +248,7 @@ def compare_profiles(base: Sequence[Profile], head: Sequence[Profile]) -> Iterat
         keys = {key for side in sides for one in side for key in one.rows}
         changes = [_change(key, *sides) for key in keys]
         changes.sort(key=lambda change: (-abs(change.added), change.name))
-        steps = tuple(median([one.step for one in side]) for side in sides)
+        steps = [median(_per_step(side, lambda one: one.seconds)) for side in sides]
         yield ProfileChange(phase, min(map(len, sides)), (steps[0], steps[1]), tuple(changes))
 
 
@@ -230,14 +262,18 @@ def _change(key: RowKey, base: Sequence[Profile], head: Sequence[Profile]) -> Ch
     )
 
 
-_NEVER = Row(0, 0.0)
-
-
 def _seconds(key: RowKey, profiles: Sequence[Profile]) -> list[float]:
-    return [one.rows.get(key, _NEVER).seconds / one.steps for one in profiles]
+    return _per_step(
+        profiles, lambda one: one.rows[key].seconds if key in one.rows else (0.0,) * len(one.steps)
+    )
+
+
+def _per_step(profiles: Sequence[Profile], seconds: Callable[[Profile], Sequence[float]]) -> list[float]:
+    """Seconds of a step in each segment that counts."""
+    return [seconds(one)[number] / one.steps[number] for one in profiles for number in one.settled]
 
 
 def _calls(key: RowKey, profiles: Sequence[Profile]) -> float | None:
     """Calls in a step, where all traces agree to less than one call a step."""
-    calls = [one.rows.get(key, _NEVER).calls / one.steps for one in profiles]
+    calls = [one.rows[key].calls / sum(one.steps) if key in one.rows else 0.0 for one in profiles]
     return median(calls) if max(calls) - min(calls) < 1 else None

@@ -60,18 +60,14 @@ def _post(url: str, timeout: float, json: object = None) -> httpx.Response:
 
 
 def read_profiles(folder: Path) -> Iterator[Profile]:
-    """What the first rank's traces below ``folder`` hold.
-
-    Raises:
-        WorkloadError: one cannot be read.
-    """
+    """What the first rank's traces below ``folder`` hold; one that was left half written is passed over."""
     for file in sorted(folder.glob("**/*.trace.json.gz")):
         if "TP-0" not in file.name:
             continue
         try:
             events = orjson.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
-        except (OSError, EOFError, zlib.error, ValueError, KeyError) as error:
-            raise WorkloadError(f"the trace {file} cannot be read: {error}") from error
+        except (OSError, EOFError, zlib.error, ValueError, KeyError):
+            continue
         found = profile_of(events)
         if found is not None:
             yield found

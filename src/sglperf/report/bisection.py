@@ -51,8 +51,12 @@ def _effect(found: Found) -> Iterator[str]:
             f"NOT confirmed beside {against} ({judged.side.value}): {judged.sentence}. "
             "The effect may be spread over several commits, or too small for these launches"
         )
-    if bisection.sought.others:
-        yield f"worse at the bad end too: {', '.join(bisection.sought.others)}"
+    yield from bisection.why
+    left = [name for name in bisection.sought.others if name not in bisection.also]
+    if bisection.also:
+        yield f"so are: {', '.join(bisection.also)}"
+    if left:
+        yield f"worse at the bad end, but not by this commit (bisect again with -k): {', '.join(left)}"
 
 
 def _named(commit: Commit) -> str:

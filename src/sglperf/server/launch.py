@@ -24,7 +24,7 @@ from sglperf.server.arguments import Place, launch_notes, server_command
 from sglperf.server.environment import server_environment, telling
 from sglperf.server.failure import explain
 from sglperf.server.guarded import Guarded, guard
-from sglperf.server.leases import gpu_uuids, lease_gpus, lease_port
+from sglperf.server.leases import Lease, gpu_uuids, lease_gpus, lease_port
 from sglperf.server.model import materialize
 from sglperf.server.readiness import Progress, await_ready, verify
 from sglperf.target.build import Target
@@ -180,6 +180,7 @@ def begin_server(
     log_path: Path,
     port: int | None = None,
     wait_for_gpus: float = 0.0,
+    gpus: Sequence[Lease] | None = None,
     cache: Path | None = None,
 ) -> Starting:
     """Start the process of ``target`` as ``config`` asks, without waiting for it.
@@ -190,6 +191,7 @@ def begin_server(
         log_path: where its output goes; appended to, parents are made.
         port: a loopback port to insist on; default a free one.
         wait_for_gpus: seconds to wait for another run to release the GPUs.
+        gpus: leases of the GPUs where the caller holds them, for two servers beside each other.
         cache: parent of model folders and per-target JIT caches; default the user's cache.
 
     Raises:
@@ -201,8 +203,8 @@ def begin_server(
     with contextlib.ExitStack() as stack:
         cache = cache or user_cache_path("sglperf")
         cuda = config.device == "cuda"
-        uuids = gpu_uuids(config.tp_set) if cuda else ()
-        leases = stack.enter_context(lease_gpus(uuids, wait_seconds=wait_for_gpus))
+        uuids = gpu_uuids(config.tp_set) if cuda and gpus is None else ()
+        leases = [*(gpus or ()), *stack.enter_context(lease_gpus(uuids, wait_seconds=wait_for_gpus))]
         number, lease = lease_port(port)
         stack.callback(lease.release)
         place = Place(

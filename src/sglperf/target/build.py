@@ -110,13 +110,18 @@ def _is_site(package: Path) -> bool:
 
 
 def from_checkout(
-    package: Path, environment: Environment, cache: Path | None, known: GitFacts | None = None
+    package: Path,
+    environment: Environment,
+    cache: Path | None,
+    known: GitFacts | None = None,
+    donor: Path | None = None,
 ) -> Target:
     """A snapshot of sources, over the packages of an environment.
 
     Args:
         package: the ``sglang`` directory.
         known: what git says of it; asked for where it is not given.
+        donor: the ``sglang`` directory that compiled modules are taken from; the environment's where none is given.
 
     Raises:
         TargetError: the environment has not what SGLang needs, or the sources cannot be copied.
@@ -127,7 +132,7 @@ def from_checkout(
             "Install SGLang's dependencies (uv pip install sglang), or give another interpreter"
         )
     facts = known or git_facts(package)
-    donor = environment.sglang if environment.sglang != package else None
+    donor = donor or (environment.sglang if environment.sglang != package else None)
     installed = environment.packages.get("sglang", "0")
     snapshot = take_snapshot(package, donor, installed, facts, cache or default_cache())
     return Target(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from email.parser import Parser
 from pathlib import Path
 from typing import Literal
+
+from packaging.requirements import Requirement
 
 from sglperf.errors import TargetError
 from sglperf.target.adapter import adapter_for
 from sglperf.target.build import Target, default_cache, from_checkout, from_environment
 from sglperf.target.environment import Environment, inspect_environment
 from sglperf.target.provision import provide
-from sglperf.target.revision import export, native_changes, unmet
+from sglperf.target.revision import Revision, export, export_whole, native_changes, unmet
 
 Mode = Literal["auto", "overlay", "venv"]
 
@@ -43,10 +46,7 @@ def from_revision(
     label = f"{name}@{commit[:9]}" if not commit.startswith(name) else commit[:9]
     if mode == "venv" or (mode == "auto" and reasons):
         why = "; ".join(reasons) or "asked for by --target-mode"
-        made = provide(
-            str(revision.project), environment.interpreter, environment.python, _environments(cache)
-        )
-        target = from_environment(inspect_environment(made.interpreter), cache)
+        target = _in_its_own(repository, revision, environment, cache, build=bool(native) or _torch(missing))
         notes = (f"{label} has an environment of its own: {why}", *target.notes)
         return replace(target, label=label, commit=commit, notes=notes)
     target = from_checkout(revision.package, environment, cache, revision.facts)
@@ -59,6 +59,37 @@ def from_revision(
         f"{label} runs over the installed sglang {installed}: {'; '.join(reasons) or 'only Python differs'}"
     )
     return replace(target, label=label, notes=(note, *unknown, *target.notes))
+
+
+def _torch(missing: Sequence[str]) -> bool:
+    """Whether torch is another: compiled modules are linked to it."""
+    return any(
+        Requirement(text.split(" (")[0]).name == "torch" for text in missing if " (not under" not in text
+    )
+
+
+def _in_its_own(
+    repository: Path, revision: Revision, environment: Environment, cache: Path | None, *, build: bool
+) -> Target:
+    """The revision in an environment with what it requires.
+
+    Where its compiled modules are the installed release's, nothing is built: its sources run over an environment with
+    its requirements, which revisions that require the same share. Else the whole repository is exported, since the
+    build finds its crates beside the package, and built.
+    """
+    places = environment.interpreter, environment.python, _environments(cache)
+    if not build:
+        made = provide(revision.requirements, *places)
+        inner = inspect_environment(made.interpreter)
+        return from_checkout(revision.package, inner, cache, revision.facts, environment.sglang)
+    tree = export_whole(repository, revision, (cache or default_cache()).parent / "sources")
+    version = (
+        (revision.facts.describe or f"v{environment.packages['sglang']}").removeprefix("v").split("-")[0]
+    )
+    # The exported tree has no history to take a version from.
+    variables = {"SETUPTOOLS_SCM_PRETEND_VERSION": f"{version}+g{revision.facts.commit[:9]}"}
+    made = provide((str(tree / "python"),), *places, variables=variables)
+    return from_environment(inspect_environment(made.interpreter), cache)
 
 
 def _environments(cache: Path | None) -> Path | None:
@@ -78,7 +109,7 @@ def from_release(version: str, python: Path, cache: Path | None, mode: Mode) -> 
     why = "asked for by --target-mode"
     if mode != "overlay":
         try:
-            made = provide(f"sglang=={version}", python, environment.python, _environments(cache))
+            made = provide((f"sglang=={version}",), python, environment.python, _environments(cache))
             return from_environment(inspect_environment(made.interpreter), cache)
         except TargetError as error:
             if mode == "venv" or environment.sglang is None:
@@ -107,7 +138,11 @@ def _release_overlay(version: str, environment: Environment, cache: Path | None,
             "or leave --target-mode=overlay out"
         )
     made = provide(
-        f"sglang=={version}", environment.interpreter, environment.python, _environments(cache), overlay=True
+        (f"sglang=={version}",),
+        environment.interpreter,
+        environment.python,
+        _environments(cache),
+        overlay=True,
     )
     (metadata,) = made.folder.glob("sglang-*.dist-info/METADATA")
     asked = Parser().parsestr(metadata.read_text("utf-8")).get_all("Requires-Dist", [])

@@ -10,10 +10,11 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from sglperf.errors import TargetError
 _PROOF = "sglperf.json"
 _USES = "sglperf-uses"
 _LAST_LINES = 6
+_LONGEST = 200  # characters of a command in a message
 
 
 @dataclass(frozen=True)
@@ -69,73 +71,89 @@ def environments_folder() -> Path:
 
 
 def provide(
-    requirement: str,
+    requirements: Sequence[str],
     python: Path,
     python_version: str,
     cache: Path | None = None,
     *,
     overlay: bool = False,
+    variables: Mapping[str, str] | None = None,
 ) -> Provisioned:
-    """The environment with this requirement, made if it is not there yet, which takes a minute.
+    """The environment with these requirements, made if it is not there yet, which takes a minute.
 
     Args:
-        requirement: one requirement in pip's words, ``sglang==0.5.22``.
+        requirements: in pip's words, ``sglang==0.5.22``, or a folder to be built.
         python: the interpreter that it is made with.
         python_version: that interpreter's version, ``3.11.2``.
         overlay: only the package itself, in a folder for the path of another environment's interpreter.
+        variables: what a build must find in its environment.
 
     Raises:
         TargetError: it cannot be made, with uv's last words; nothing is left of it.
     """
-    folder = (cache or environments_folder()) / _key(requirement, python_version, overlay)
+    folder = (cache or environments_folder()) / _key(requirements, python_version, overlay)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
             if not (folder / _PROOF).is_file():
-                _make(folder, requirement, python, python_version, overlay)
+                _make(folder, requirements, python, python_version, overlay, variables or {})
             _note_use(folder)
     except OSError as error:
         raise TargetError(
-            f"cannot keep an environment for {requirement} in {folder}: {error}. Make it writable, or set XDG_CACHE_HOME"
+            f"cannot keep an environment for {_named(requirements)} in {folder}: {error}. Make it writable, or set XDG_CACHE_HOME"
         ) from error
     return _read(folder)
 
 
-def _key(requirement: str, python_version: str, overlay: bool) -> str:
+def _named(requirements: Sequence[str]) -> str:
+    first, *others = requirements
+    return f"{first} and {len(others)} more" if others else first
+
+
+def _key(requirements: Sequence[str], python_version: str, overlay: bool) -> str:
     parts = (
-        requirement,
+        sorted(requirements),
         overlay,
         python_version,
         platform.machine(),
         platform.system(),
         platform.libc_ver()[0],
     )
-    name = "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in requirement)
+    name = "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in requirements[0])
     return f"{name}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}"
 
 
-def _make(folder: Path, requirement: str, python: Path, python_version: str, overlay: bool) -> None:
+def _make(
+    folder: Path,
+    requirements: Sequence[str],
+    python: Path,
+    python_version: str,
+    overlay: bool,
+    variables: Mapping[str, str],
+) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     install = ("pip", "install", "--quiet")
     try:
         if overlay:
-            _uv(*install, "--no-deps", "--python", str(python), "--target", str(folder), requirement)
+            place = ("--no-deps", "--python", str(python), "--target", str(folder))
+            _uv(*install, *place, *requirements, variables=variables)
         else:
             _uv("venv", "--quiet", "--python", str(python), str(folder))
-            _uv(*install, "--python", str(folder / "bin" / "python"), requirement)
+            interpreter = str(folder / "bin" / "python")
+            _uv(*install, "--python", interpreter, *requirements, variables=variables)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    name = f"{requirement} (overlay)" if overlay else requirement
+    name = f"{_named(requirements)} (overlay)" if overlay else _named(requirements)
     proof = {"requirement": name, "python": python_version, "made": time.time()}
     (folder / _PROOF).write_text(json.dumps(proof), "utf-8")
 
 
-def _uv(*arguments: str) -> None:
+def _uv(*arguments: str, variables: Mapping[str, str] | None = None) -> None:
     from uv import find_uv_bin
 
     # pip trusts the system's certificates; behind a company's proxy uv must too.
-    environment = {"UV_SYSTEM_CERTS": "1", **os.environ}
+    environment = {"UV_SYSTEM_CERTS": "1", **os.environ, **(variables or {})}
     command = [find_uv_bin(), *arguments]
     done = subprocess.run(
         command, capture_output=True, text=True, errors="replace", env=environment, check=False
@@ -145,7 +163,7 @@ def _uv(*arguments: str) -> None:
             (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-_LAST_LINES:]
         )
         raise TargetError(
-            f"`uv {' '.join(arguments)}` failed, so there is no environment to measure: {said}\n"
+            f"`uv {shlex.join(arguments)[:_LONGEST]}` failed, so there is no environment to measure: {said}\n"
             "Check the version and the package index, or give the path of an interpreter that has it"
         )
 

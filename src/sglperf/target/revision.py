@@ -89,6 +89,22 @@ def export(repository: Path, name: str, commit: str, cache: Path) -> Revision:
     return Revision(name, GitFacts(commit, None, describe), folder, requirements)
 
 
+def export_whole(repository: Path, revision: Revision, cache: Path) -> Path:
+    """Everything that the revision holds, for a build; from the cache or written there.
+
+    Raises:
+        TargetError: the cache cannot be written.
+    """
+    folder = cache / f"{revision.facts.commit}-whole"
+    try:
+        if not folder.is_dir():
+            archive = git(repository, "archive", "--format=tar", revision.facts.commit)
+            _unpack(archive.stdout, folder, ".")
+    except (OSError, tarfile.TarError) as error:
+        raise TargetError(f"cannot write revision {revision.name} to {folder}: {error}") from error
+    return folder
+
+
 def _extract(repository: Path, name: str, commit: str, folder: Path) -> None:
     archive = git(repository, "archive", "--format=tar", commit, "--", *_SOURCES)
     if archive.returncode:
@@ -96,14 +112,19 @@ def _extract(repository: Path, name: str, commit: str, folder: Path) -> None:
             f"revision {name} ({commit[:9]}) of {repository} has no {' and '.join(_SOURCES)}: "
             "is this SGLang's repository?"
         )
+    _unpack(archive.stdout, folder, "python")
+
+
+def _unpack(archive: bytes, folder: Path, part: str) -> None:
+    """Put one part of a tar archive at ``folder``, all or nothing."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
     try:
-        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             tar.extraction_filter = getattr(tarfile, "data_filter", None)  # the first Pythons 3.11 have none
-            tar.extractall(work)
+            tar.extractall(work / "tree")
         try:
-            (work / "python").rename(folder)
+            (work / "tree" / part).rename(folder)
         except OSError:  # another run was faster with the same commit
             if not folder.is_dir():
                 raise
