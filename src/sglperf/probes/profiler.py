@@ -29,7 +29,7 @@ def start_profile(
         ServerDied: it does not answer.
     """
     asked = {
-        "output_dir": str(folder),
+        "output_dir": str(folder.resolve()),  # the server runs elsewhere
         "num_steps": steps,
         "profile_by_stage": True,
         "activities": ["CPU", "GPU"] if gpu else ["CPU"],
