@@ -54,19 +54,9 @@ COPY_IN_EACH_LAYER: Edit = (
     "        hidden_states = self.mlp(hidden_states.clone(), forward_batch=forward_batch)\n",
 )
 OTHER_CHUNK: Edit = (
-    "srt/arg_groups/memory_hook.py",
-    "        # Fallback defaults when gpu_mem is None\n"
-    "        if cfg.chunked_prefill_size is None:\n"
-    "            declare_resolution(\n"
-    "                server_args,\n"
-    '                "_handle_gpu_memory_settings",\n'
-    "                chunked_prefill_size=4096,\n",
-    "        # Fallback defaults when gpu_mem is None\n"
-    "        if cfg.chunked_prefill_size is None:\n"
-    "            declare_resolution(\n"
-    "                server_args,\n"
-    '                "_handle_gpu_memory_settings",\n'
-    "                chunked_prefill_size=128,\n",
+    "srt/arg_groups/fields/schedule.py",
+    'Setting this to -1 means disabling chunked prefill.",\n    ] = None',
+    'Setting this to -1 means disabling chunked prefill.",\n    ] = 128',
 )
 REFORMATTED = "srt/managers/schedule_policy.py"
 DOES_NOT_IMPORT: Edit = (

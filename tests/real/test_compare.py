@@ -133,13 +133,15 @@ def test_another_default(suite: Suite, repository: Path) -> None:
     ended = compared(suite, repository, "v0", "chunk", "-m", "prefill", "-k", "throughput")
     assert ended.code == 1, ended.output
     assert ended.status("prefill-p2048", "prefill_throughput") == "regressed"
-    assert why(ended)["sentence"].startswith("first suspect: server argument chunked_prefill_size 4096 → 128")
-
-
-def bisected(suite: Suite, repository: Path, *arguments: str) -> dict[str, Any]:
-    process = suite.command(
-        "bisect", "v0", "v16", f"--sglang-repo={repository}", "--profile=small", *arguments
+    assert why(ended)["sentence"].startswith(
+        "first suspects: server arguments chunked_prefill_size 4096 → 128"
     )
+
+
+def bisected(
+    suite: Suite, repository: Path, *arguments: str, ends: tuple[str, str] = ("v0", "v16")
+) -> dict[str, Any]:
+    process = suite.command("bisect", *ends, f"--sglang-repo={repository}", "--profile=small", *arguments)
     output, _ = process.communicate(timeout=3600)
     assert process.returncode == 0, output
     (file,) = (suite.folder / "results").glob("bisect-*/bisect.json")
@@ -152,11 +154,21 @@ def bisected(suite: Suite, repository: Path, *arguments: str) -> dict[str, Any]:
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_bisect_a_page(suite: Suite, repository: Path) -> None:
-    """The commit that drops a page is found, past one that does not import."""
+    """The commit that drops a page is found among sixteen."""
     found = bisected(suite, repository, "-m", "prefill and exact", "-k", "reuse")
     assert found["culprit"] == git(repository, "rev-parse", f"v{PAGE}")
-    unknown = [step["commit"] for step in found["steps"] if step["side"] == "unknown"]
-    assert unknown == [git(repository, "rev-parse", f"v{BROKEN}")]
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+def test_past_a_commit_that_does_not_import(suite: Suite, repository: Path) -> None:
+    """Of four commits git chooses the second, which does not import: it is passed over, with its log's words."""
+    ends = (f"v{PAGE - 1}", f"v{PAGE + 3}")
+    found = bisected(suite, repository, "-m", "prefill and exact", "-k", "reuse", ends=ends)
+    assert found["culprit"] == git(repository, "rev-parse", f"v{PAGE}")
+    assert found["steps"][0]["commit"] == git(repository, "rev-parse", f"v{BROKEN}")
+    assert found["steps"][0]["side"] == "unknown"
+    assert "nothing_of_that_name" in found["steps"][0]["sentence"]
 
 
 @pytest.mark.nightly
