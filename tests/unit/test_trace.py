@@ -78,6 +78,7 @@ def test_kernels_are_counted_on_the_device():
             step(0, 100),
             event("aten::mm", 10, 20),
             event("sgemm_128", 25, 60, "kernel", tid=77),
+            event("beside_it", 30, 10, "kernel", tid=77),
             event("Memcpy DtoD", 85, 5, "gpu_memcpy", tid=77),
             event("cudaLaunchKernel", 12, 5, "cuda_runtime"),
         ]
@@ -136,6 +137,29 @@ def test_a_trace_of_decoding_is_cut_where_the_scheduler_turns_to_a_step():
     assert next(change for change in same.changes if change.name == "aten::mm").seconds == pytest.approx(
         (30e-6, 30e-6)
     )
+
+
+def test_steps_without_a_gap_are_cut_between_them():
+    """A step that begins where the one before ends is not a part of it."""
+    found = profile_of([step(100 * number, 100) for number in range(8)])
+    assert found is not None
+    assert found.steps == (2, 2, 2, 2)
+    assert found.seconds == pytest.approx((200e-6,) * 4)
+
+
+def test_the_first_segment_does_not_count():
+    """The profiler settles in it: it neither moves the median nor hides a clear difference."""
+
+    def trace(first: float, rest: float) -> Profile:
+        lengths = [first if number < 2 else rest for number in range(8)]
+        begins = [sum(lengths[:number]) for number in range(8)]
+        found = profile_of([step(*one) for one in zip(begins, lengths, strict=True)])
+        assert found is not None
+        return found
+
+    (found,) = compare_profiles([trace(900, 100)], [trace(900, 200)])
+    assert found.steps == pytest.approx((100e-6, 200e-6))
+    assert next(change for change in found.changes if change.name == "step[DECODE]").clear
 
 
 def test_a_trace_of_prefill_is_not_cut():
