@@ -14,6 +14,8 @@ import typer
 from sglperf.errors import SglperfError, StoreError, UsageError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+# Of commands whose further arguments are pytest's.
+PASSING = {"allow_extra_args": True, "ignore_unknown_options": True}
 JsonFile = Annotated[
     Path | None,
     typer.Option("--json", metavar="FILE", help="Also write the result to FILE as JSON; - prints only JSON."),
@@ -51,7 +53,7 @@ def env(json: JsonFile = None) -> None:
         _say(environment_text(check, width=width, color=sys.stdout.isatty()))
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(context_settings=PASSING)
 def calibrate(
     context: typer.Context,
     launches: Annotated[
@@ -86,9 +88,6 @@ def calibrate(
     if json != Path("-"):
         _say(calibration_text(calibrated.family, calibrated.left_out))
         _say("".join(f"kept in {file}\n" for file in kept))
-
-
-PASSING = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 @app.command(context_settings=PASSING)

@@ -84,13 +84,14 @@ class Measured:
                 return BaselineContext(versions=dict(self.versions[side]), resolved=dict(launch.resolved))
         return None
 
-    def _rounds(self, side: str, ask: Ask) -> Iterator[Round]:
+    def rounds(self, side: str, ask: Ask) -> Iterator[Round]:
+        """Every round of the case's workload, believable or not."""
         key = (side, ask.config.label, ask.workload.label)
         return (r for r in self.measurements.rounds if (r.side, r.config, r.workload) == key)
 
     def _good(self, side: str, ask: Ask) -> list[Round]:
         """Rounds that yielded the metric: what a gate made unbelievable is not among their values."""
-        return [round_ for round_ in self._rounds(side, ask) if ask.metric in round_.values]
+        return [round_ for round_ in self.rounds(side, ask) if ask.metric in round_.values]
 
     def _failure(self, side: str, ask: Ask) -> Gate | None:
         """A dead server outranks a failed gate; a round that no retry could save invalidates its case."""
@@ -98,7 +99,7 @@ class Measured:
         if died is not None:
             return died
         exact = METRICS[ask.metric].kind is Kind.EXACT
-        last = {(round_.launch, round_.index): round_ for round_ in self._rounds(side, ask)}
+        last = {(round_.launch, round_.index): round_ for round_ in self.rounds(side, ask)}
         failed = (gate for round_ in last.values() for gate in round_.gates)
         return next((gate for gate in failed if not (exact and gate.timing_only)), None)
 
@@ -148,11 +149,10 @@ def questions(
 
 def stored_evidence(baseline: Baseline | None, ask: Ask) -> Evidence | None:
     """What the baseline holds for a case, or None."""
-    case = None if baseline is None else baseline.cases.get(ask.point)
-    stored = None if case is None else case.metrics.get(ask.metric)
-    if baseline is None or case is None or stored is None:
+    context = _stored_context(baseline, ask)
+    if baseline is None or context is None:
         return None
-    context = baseline.contexts[case.record(ask.metric).context]
+    stored = baseline.cases[ask.point].metrics[ask.metric]
     work = replace(baseline.work(ask.point, ask.metric), meaning=_meaning(context, ask))
     return Evidence(stored.launches, work, unit=stored.unit, runs=stored.runs)
 

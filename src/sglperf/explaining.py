@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from sglperf.config import Settings
 from sglperf.core.catalogue import METRICS
@@ -18,15 +17,13 @@ from sglperf.core.verdict import Status, Verdict
 from sglperf.evidence import ContextChange, Measured
 from sglperf.job import Job
 from sglperf.measure import at_once
-from sglperf.measurements import Measurements, Progress
+from sglperf.measurements import Measurements, Progress, Round
 from sglperf.plan import Ask
 from sglperf.profiling import full_batch, profile
 from sglperf.store import RunFolder
 from sglperf.target.build import Target
 from sglperf.target.revision import changed_files
 from sglperf.workload.client import StreamingClient
-
-Why = Literal["auto", "always", "off"]
 
 _CHANGED = (Status.REGRESSED, Status.IMPROVED)
 # The phase that a metric times; the others are about the whole round.
@@ -139,23 +136,16 @@ def _files(settings: Settings, targets: Mapping[str, Target]) -> tuple[str, ...]
 
 
 def _stages(measured: Measured, ask: Ask) -> tuple[StageChange, ...]:
-    sides = [dict(_stage_means(measured, side, ask)) for side in ("base", "head")]
-    return compare_stages(*sides) if all(sides) else ()
+    base, head = (_stage_means(list(measured.rounds(side, ask))) for side in ("base", "head"))
+    return compare_stages(base, head) if base and head else ()
 
 
-def _stage_means(measured: Measured, side: str, ask: Ask) -> Iterator[tuple[str, float]]:
-    """Seconds of each stage in a round, over all rounds of the workload."""
-    rounds = [
-        one
-        for one in measured.measurements.rounds
-        if (one.side, one.config, one.workload) == (side, ask.config.label, ask.workload.label)
-    ]
-    totals: defaultdict[str, float] = defaultdict(float)
+def _stage_means(rounds: Sequence[Round]) -> dict[str, float]:
+    """Seconds of each stage in a round, over all rounds of a workload."""
+    totals: Counter[str] = Counter()
     for one in rounds:
-        for name, seconds in one.stages.items():
-            totals[name] += seconds
-    for name, seconds in totals.items():
-        yield name, seconds / len(rounds)
+        totals.update(one.stages)
+    return {name: seconds / len(rounds) for name, seconds in totals.items()}
 
 
 def _profiled(

@@ -92,9 +92,7 @@ def run(
         SglperfError: nothing could be measured at all, or a baseline or the results folder is unusable.
     """
     begin = time.monotonic()
-    _check_backends(plan, targets)
-    _check_arguments(plan, settings, targets)
-    _check_predictions(plan, targets)
+    _check(plan, settings, targets)
     paired = "base" in targets
     beside = _beside(plan, targets, site)
     stored = {} if paired or settings.baseline == "off" else _read_baselines(plan, settings, site)
@@ -127,17 +125,23 @@ def run(
     )
     folder.append("end", {"verdicts": {name: verdict.status for name, verdict in verdicts.items()}})
     folder.write_json("run.json", run_document(outcome, settings, targets, site))
+    # Kept by now, whatever becomes of the search for a cause.
     found = explain(Findings(measured, verdicts, changes, beside), settings, targets, folder, progress)
-    if not found:
-        return outcome
-    seconds = {**measurements.seconds, "total": time.monotonic() - begin}
-    outcome = replace(outcome, explanations=found, seconds=seconds)
-    folder.write_json("run.json", run_document(outcome, settings, targets, site))
+    if found:
+        seconds = {**measurements.seconds, "total": time.monotonic() - begin}
+        outcome = replace(outcome, explanations=found, seconds=seconds)
+        folder.write_json("run.json", run_document(outcome, settings, targets, site))
     return outcome
 
 
+def _check(plan: Plan, settings: Settings, targets: Mapping[str, Target]) -> None:
+    """Before anything starts: what one side lacks would else be found after the other was measured."""
+    _check_backends(plan, targets)
+    _check_arguments(plan, settings, targets)
+    _check_predictions(plan, targets)
+
+
 def _check_backends(plan: Plan, targets: Mapping[str, Target]) -> None:
-    """Before anything starts: a backend that one side lacks would be found after the other was measured."""
     for target in targets.values():
         known = target.adapter.attention_backends
         for config in plan.configs:
@@ -148,7 +152,7 @@ def _check_backends(plan: Plan, targets: Mapping[str, Target]) -> None:
 
 
 def _check_arguments(plan: Plan, settings: Settings, targets: Mapping[str, Target]) -> None:
-    """Before anything starts: a server argument that a build does not take, which would end its start."""
+    """A server argument that a build does not take would end its start."""
     refused = {
         (target.label, flag): None
         for target, config in product(targets.values(), plan.configs)
@@ -162,7 +166,7 @@ def _check_arguments(plan: Plan, settings: Settings, targets: Mapping[str, Targe
 
 
 def _check_predictions(plan: Plan, targets: Mapping[str, Target]) -> None:
-    """Before anything starts: rounds of which the cache model can say nothing, and policies that a side lacks."""
+    """Rounds of which the cache model can say nothing, and policies that a side lacks."""
     for target, config in product(targets.values(), plan.configs):
         policies = target.adapter.eviction_policies
         if target.adapter.exact and config.eviction_policy not in (None, *policies):

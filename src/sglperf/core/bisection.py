@@ -112,16 +112,12 @@ def judge_alone(cases: Cases, effect: float) -> Judged:
     worse = [name for name, case in cases.items() if case["status"] == "regressed"]
     if worse:
         return Judged(Side.BAD, f"{worse[0]}: {cases[worse[0]]['sentence']}")
-    unknown = list(_untold(cases, effect))
-    if unknown:
-        name, judged = unknown[0]
-        return Judged(Side.UNKNOWN, f"{name}: {judged.sentence}")
-    return Judged(Side.GOOD, "nothing regressed")
+    return next(_untold(cases, effect), Judged(Side.GOOD, "nothing regressed"))
 
 
-def _untold(cases: Cases, effect: float) -> Iterator[tuple[str, Judged]]:
+def _untold(cases: Cases, effect: float) -> Iterator[Judged]:
     for name, case in cases.items():
         exact = case["metric"]["kind"] == "exact"
         judged = judge_commit(cases, Symptom(name, None if exact else effect, ""))
         if judged.side is Side.UNKNOWN:
-            yield name, judged
+            yield Judged(Side.UNKNOWN, f"{name}: {judged.sentence}")

@@ -95,8 +95,8 @@ def _profile_suspect(explanation: Explanation) -> str | None:
     if profile is None:
         return None
     sign = 1 if explanation.worse else -1
-    cause = [_cause(profile, sign)] if explanation.changed else []
-    return "; ".join([*cause, *_recounted(profile)]) or None
+    said = (_cause(profile, sign) if explanation.changed else None, _recounted(profile))
+    return "; ".join(filter(None, said)) or None
 
 
 def _cause(profile: ProfileChange, sign: int) -> str:
@@ -122,16 +122,13 @@ def suspects(profile: ProfileChange) -> Iterator[Change]:
     )
 
 
-def _recounted(profile: ProfileChange) -> Iterator[str]:
+def _recounted(profile: ProfileChange) -> str | None:
     changed = [
-        change
+        f"{change.name} {counts(change)}"
         for change in profile.changes
         if change.recounted and change.part in (Part.KERNEL, Part.OPERATOR)
     ]
-    if changed:
-        yield "calls in a step that changed: " + _listed(
-            [f"{change.name} {counts(change)}" for change in changed]
-        )
+    return f"calls in a step that changed: {_listed(changed)}" if changed else None
 
 
 def described(change: Change) -> str:

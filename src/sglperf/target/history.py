@@ -117,8 +117,8 @@ def next_candidate(
     Returns:
         No commit where nothing is left to be measured: then ``bad`` is the first bad one, or one of those skipped.
     """
-    without = [f"^{one}" for one in (history.good, *good)]
-    left = git(history.repository, "rev-list", bad, *without, "--", *RUN_PATHS).stdout.decode().split()
+    known = (history.good, *good)
+    without = (f"^{one}" for one in known)
     ranked = git(history.repository, "rev-list", "--bisect-all", bad, *without, "--", *RUN_PATHS)
     order = [
         (int(found["distance"]), found["commit"])
@@ -127,7 +127,7 @@ def next_candidate(
     ]
     order.sort(key=lambda one: -one[0])
     choice = next((commit for _, commit in order if commit != bad and commit not in skipped), None)
-    return choice, tuple(left)
+    return choice, tuple(_listed(history.repository, bad, known, RUN_PATHS))
 
 
 def describe(repository: Path, commit: str) -> Commit:

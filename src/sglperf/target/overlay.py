@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from email.parser import Parser
 from pathlib import Path
 from typing import Literal
-
-from packaging.requirements import Requirement
 
 from sglperf.errors import TargetError
 from sglperf.target.adapter import adapter_for
@@ -39,14 +36,16 @@ def from_revision(
     revision = export(repository, name, commit, (cache or default_cache()).parent / "sources")
     missing = tuple(unmet(revision.requirements, environment.everything))
     native = native_changes(repository, commit, installed)
-    reasons = [f"it requires {', '.join(missing)}"] if missing else []
+    reasons = [f"it requires {', '.join(one.said for one in missing)}"] if missing else []
     reasons += (
         [f"native code differs from {installed}'s ({native[0]}, {len(native)} in all)"] if native else []
     )
     label = f"{name}@{commit[:9]}" if not commit.startswith(name) else commit[:9]
     if mode == "venv" or (mode == "auto" and reasons):
         why = "; ".join(reasons) or "asked for by --target-mode"
-        target = _in_its_own(repository, revision, environment, cache, build=bool(native) or _torch(missing))
+        # Compiled modules are linked to torch.
+        build = bool(native) or any(one.name == "torch" for one in missing)
+        target = _in_its_own(repository, revision, environment, cache, build=build)
         notes = (f"{label} has an environment of its own: {why}", *target.notes)
         return replace(target, label=label, commit=commit, notes=notes)
     target = from_checkout(revision.package, environment, cache, revision.facts)
@@ -59,13 +58,6 @@ def from_revision(
         f"{label} runs over the installed sglang {installed}: {'; '.join(reasons) or 'only Python differs'}"
     )
     return replace(target, label=label, notes=(note, *unknown, *target.notes))
-
-
-def _torch(missing: Sequence[str]) -> bool:
-    """Whether torch is another: compiled modules are linked to it."""
-    return any(
-        Requirement(text.split(" (")[0]).name == "torch" for text in missing if " (not under" not in text
-    )
 
 
 def _in_its_own(
@@ -146,7 +138,7 @@ def _release_overlay(version: str, environment: Environment, cache: Path | None,
     )
     (metadata,) = made.folder.glob("sglang-*.dist-info/METADATA")
     asked = Parser().parsestr(metadata.read_text("utf-8")).get_all("Requires-Dist", [])
-    missing = list(unmet(asked, environment.everything))
+    missing = [one.said for one in unmet(asked, environment.everything)]
     left_out = f"; left out: {', '.join(missing[:_MOST_NAMED])}" if missing else ""
     left_out += f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
     installed = environment.packages.get("sglang", "a checkout")

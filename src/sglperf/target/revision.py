@@ -153,8 +153,16 @@ def changed_files(repository: Path, base: str, head: str) -> tuple[str, ...]:
     )
 
 
-def unmet(requirements: Sequence[str], installed: Mapping[str, str]) -> Iterator[str]:
-    """What the revision asks for and the environment does not have, as ``torch==2.13.0 (2.14.1 is installed)``.
+@dataclass(frozen=True)
+class Unmet:
+    """A requirement that an environment does not meet: whose, and in words, ``torch==2.13.0 (2.14.1 is installed)``."""
+
+    name: str
+    said: str
+
+
+def unmet(requirements: Sequence[str], installed: Mapping[str, str]) -> Iterator[Unmet]:
+    """What the revision asks for and the environment does not have.
 
     Args:
         installed: version by distribution name, in lower case with dashes.
@@ -163,15 +171,15 @@ def unmet(requirements: Sequence[str], installed: Mapping[str, str]) -> Iterator
         try:
             wanted = Requirement(text)
         except InvalidRequirement:
-            yield f"{text} (not understood)"
+            yield Unmet(text, f"{text} (not understood)")
             continue
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
             continue
         found = installed.get(re.sub(r"[-_.]+", "-", wanted.name).lower())
         if found is None:
-            yield f"{wanted.name}{wanted.specifier} (not installed)"
+            yield Unmet(wanted.name, f"{wanted.name}{wanted.specifier} (not installed)")
         elif not _meets(wanted, found):
-            yield f"{wanted.name}{wanted.specifier} ({found} is installed)"
+            yield Unmet(wanted.name, f"{wanted.name}{wanted.specifier} ({found} is installed)")
 
 
 def _meets(wanted: Requirement, found: str) -> bool:
