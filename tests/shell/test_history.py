@@ -64,6 +64,15 @@ def test_broken_commits_are_passed_over(repository: Path) -> None:
     assert looks <= math.ceil(math.log2(12)) + 1
 
 
+@pytest.mark.parametrize("newest", [1, 3, 5, 7, 9])
+def test_ties(repository: Path, newest: int) -> None:
+    """Of two that halve what is left alike the newer one is taken, whatever their hashes are."""
+    between = history(repository, "v0", "v16")
+    choice, left = next_candidate(between, [], between.candidates[newest], [])
+    assert len(left) % 2 == 1
+    assert choice == left[len(left) // 2]
+
+
 def test_next_to_a_broken_one(repository: Path) -> None:
     """Where the commit before the first bad one cannot be told, both are left."""
     between = history(repository, "v0", "v16")

@@ -109,6 +109,8 @@ def next_candidate(
 ) -> tuple[str | None, tuple[str, ...]]:
     """The commit whose measurement halves what is left, by git's own count; and all that are left, newest first.
 
+    Of two that halve it alike, the newer one.
+
     Args:
         good: commits known to be good, besides ``history.good``.
         bad: the oldest commit known to be bad.
@@ -120,14 +122,16 @@ def next_candidate(
     known = (history.good, *good)
     without = (f"^{one}" for one in known)
     ranked = git(history.repository, "rev-list", "--bisect-all", bad, *without, "--", *RUN_PATHS)
-    order = [
-        (int(found["distance"]), found["commit"])
+    distance = {
+        found["commit"]: int(found["distance"])
         for line in ranked.stdout.decode().splitlines()
         if (found := _DISTANCE.match(line))
-    ]
-    order.sort(key=lambda one: -one[0])
-    choice = next((commit for _, commit in order if commit != bad and commit not in skipped), None)
-    return choice, tuple(_listed(history.repository, bad, known, RUN_PATHS))
+    }
+    left = tuple(_listed(history.repository, bad, known, RUN_PATHS))
+    # Git breaks ties by hash, so a history rewritten with other dates would be bisected by another road.
+    order = sorted(left, key=lambda commit: -distance.get(commit, 0))
+    choice = next((commit for commit in order if commit != bad and commit not in skipped), None)
+    return choice, left
 
 
 def describe(repository: Path, commit: str) -> Commit:
