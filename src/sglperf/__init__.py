@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sglperf.core.server_config import ServerConfig as Server
+from sglperf.workload.answers import Answers
+from sglperf.workload.passes import DecodePass, PrefillPass
 from sglperf.workload.prefixes import (
     Branching,
     Chunked,
@@ -36,11 +38,13 @@ __version__ = "0.1.0"
 Measure = Callable[[Workload], "Expectation"]
 
 __all__ = [
+    "Answers",
     "Branching",
     "Chunked",
     "ColdWarm",
     "Conversation",
     "Decode",
+    "DecodePass",
     "Eviction",
     "FewShot",
     "Flushed",
@@ -49,6 +53,7 @@ __all__ = [
     "OneTokenDifferent",
     "PageEdges",
     "Prefill",
+    "PrefillPass",
     "PrefixWorkload",
     "Repeat",
     "Script",

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from sglperf.core.claim import Claim
 from sglperf.core.server_config import Model, ServerConfig
 from sglperf.errors import ConfigError
 
@@ -52,6 +53,7 @@ class Settings(BaseModel):
     prefix_cache: bool = True
     eviction_policy: str | None = None
     chunked_prefill_tokens: Positive | None = None
+    side_by_side: bool = False
     server_arguments: tuple[str, ...] = ()
     server_environment: dict[str, str] = {}
 
@@ -62,6 +64,7 @@ class Settings(BaseModel):
     seed: int = 0
     start_timeout: Annotated[float, Field(gt=0)] = 600
     round_timeout: Annotated[float, Field(gt=0)] = 300
+    kernel_seconds: Annotated[float, Field(gt=0)] = 0.1
 
     servers: dict[str, dict[str, Any]] = {}
     workloads: dict[str, dict[str, int]] = {}
@@ -268,6 +271,25 @@ def _fits(pattern: object, accelerators: Sequence[str], origin: Path) -> bool:
         raise ConfigError(f"{origin}: matches is {pattern!r}: not a regular expression ({error})") from None
 
 
+def load_claims(folder: ConfigFolder) -> dict[str, Claim]:
+    """Every statement of ``claims/``, by its file's name.
+
+    Raises:
+        ConfigError: one of them is not understood.
+    """
+    claims = {}
+    for name in folder.names("claims"):
+        try:
+            claims[name] = Claim.model_validate(folder.read("claims", name))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "it"
+            raise ConfigError(
+                f"{folder.path / 'claims' / name}.yaml: {place}: {first['msg'].removeprefix('Value error, ')}"
+            ) from None
+    return claims
+
+
 def load_model(folder: ConfigFolder, name: str) -> Model:
     """A shape from ``models/``, a local checkpoint directory, or a hub name with a slash.
 
@@ -307,6 +329,7 @@ def server_configs(settings: Settings, model: Model, variant: str = "") -> tuple
             eviction_policy=settings.eviction_policy,
             chunked_prefill_tokens=settings.chunked_prefill_tokens,
             variant=variant,
+            comparison=_comparison(variant, page_size, tp_set) if settings.side_by_side else "",
             arguments=settings.server_arguments,
             environment=settings.server_environment,
         )
@@ -314,6 +337,11 @@ def server_configs(settings: Settings, model: Model, variant: str = "") -> tuple
         for page_size in settings.page_sizes
         for tp_set in settings.tp_sets
     )
+
+
+def _comparison(variant: str, page_size: int, tp_set: TpSet) -> str:
+    """Names what servers of one comparison have in common."""
+    return f"{variant or 'servers'}-page{page_size}-tp{'.'.join(map(str, tp_set))}"
 
 
 def parse_launches(given: object) -> int | tuple[int, int]:

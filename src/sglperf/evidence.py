@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from sglperf.core.answers import compare_answers
 from sglperf.core.baseline import (
     Baseline,
     BaselineCase,
@@ -14,17 +15,23 @@ from sglperf.core.baseline import (
     BaselineRecord,
     context_key,
 )
-from sglperf.core.catalogue import METRICS
+from sglperf.core.catalogue import DIVERGING, METRICS
 from sglperf.core.equivalence import Work, context_differences
 from sglperf.core.fingerprint import Fingerprint
 from sglperf.core.gates import Gate
 from sglperf.core.judgement import Evidence, Question
+from sglperf.core.launches import Launches
 from sglperf.core.metric import Kind
+from sglperf.core.prediction import PREDICTED
 from sglperf.errors import TargetError
 from sglperf.measurements import Measurements, Round
 from sglperf.plan import Ask, Place, Plan
 from sglperf.target.adapter import adapter_for
 
+_AGREEMENT = {
+    **dict.fromkeys(PREDICTED, "every request as the cache model predicts"),
+    DIVERGING: "the same tokens, but where rounding decides",
+}
 # Raised whenever the client times differently, so that no ratio spans the change.
 CLIENT = "1"
 
@@ -58,7 +65,21 @@ class Measured:
             self._evidence("head", ask, [round_ for round_ in head if round_.launch in both]),
         )
 
+    def beside(self, side: str, one: Ask, other: Ask) -> tuple[Launches, Launches]:
+        """Rounds of two servers of one side, launch i of one beside launch i of the other."""
+        first, second = self._good(side, one), self._good(side, other)
+        both = sorted({round_.launch for round_ in first} & {round_.launch for round_ in second})
+        left, right = (
+            [[r.values[ask.metric] for r in good if r.launch == launch] for launch in both]
+            for ask, good in ((one, first), (other, second))
+        )
+        return left, right
+
     def _evidence(self, side: str, ask: Ask, good: list[Round]) -> Evidence:
+        if ask.metric == DIVERGING:
+            good = [
+                compared for round_ in good if (compared := self._compared(side, ask, round_)) is not None
+            ]
         launches: dict[int, list[float]] = {round_.launch: [] for round_ in good}
         for round_ in good:
             launches[round_.launch].append(round_.values[ask.metric])
@@ -71,8 +92,24 @@ class Measured:
             departure=next((one for one in departures if one is not None), None),
         )
 
+    def _compared(self, side: str, ask: Ask, round_: Round) -> Round | None:
+        """The round with how many of its answers part from the reference's; None where that has not answered."""
+        first = next(config for config in self.plan.configs if config.group == ask.config.group)
+        reference = round_
+        if first.label != ask.config.label:
+            answered = self.rounds(side, replace(ask, config=first))
+            found = next((one for one in answered if one.answers), None)
+            if found is None:
+                return None
+            reference = found
+        count, departure = compare_answers(reference.answers, round_.answers, first.attention_backend)
+        departures = {} if departure is None else {DIVERGING: departure}
+        return replace(round_, values={**round_.values, DIVERGING: float(count)}, departures=departures)
+
     def predicted(self, ask: Ask) -> Evidence | None:
-        """What the cache model says of a case, in the place of a base; None where no round could be compared."""
+        """What must be seen of a case, in the place of a base; None where no round could be compared."""
+        if ask.metric == DIVERGING:
+            return Evidence(((0.0,),))
         values = (round_.predicted.get(ask.metric) for round_ in self._good("head", ask))
         value = next((one for one in values if one is not None), None)
         return None if value is None else Evidence(((value,),))
@@ -91,6 +128,8 @@ class Measured:
 
     def _good(self, side: str, ask: Ask) -> list[Round]:
         """Rounds that yielded the metric: what a gate made unbelievable is not among their values."""
+        if ask.metric == DIVERGING:
+            return [round_ for round_ in self.rounds(side, ask) if round_.answers]
         return [round_ for round_ in self.rounds(side, ask) if ask.metric in round_.values]
 
     def _failure(self, side: str, ask: Ask) -> Gate | None:
@@ -116,6 +155,7 @@ class Measured:
             cached_tokens=None if cached is None else int(cached),
             resolved=context.resolved,
             meaning=_meaning(context, ask),
+            method=good[0].method,
         )
 
 
@@ -140,7 +180,9 @@ def questions(
             found[ask.name] = Question(metric, head, base, paired)
         elif metric.judged and ask.predicted:
             model = measured.predicted(ask)
-            found[ask.name] = Question(metric, measured.evidence("head", ask), model, predicted=True)
+            found[ask.name] = Question(
+                metric, measured.evidence("head", ask), model, agreement=_AGREEMENT[ask.metric]
+            )
         elif metric.judged:
             stored_base = stored_evidence(stored.get(ask.place), ask)
             found[ask.name] = Question(metric, measured.evidence("head", ask), stored_base, paired)
@@ -195,6 +237,7 @@ def _record(work: Work, context: BaselineContext, recorded: str) -> BaselineReco
         finish_reasons=dict(work.finish_reasons),
         cached_tokens=work.cached_tokens,
         context=context_key(context),
+        method=work.method,
     )
 
 

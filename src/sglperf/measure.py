@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import groupby
 from random import Random
 
@@ -13,7 +12,7 @@ from sglperf.core.server_config import ServerConfig
 from sglperf.job import Job
 from sglperf.measurements import Measurements, Progress
 from sglperf.plan import Plan
-from sglperf.serving import serve
+from sglperf.servers import serve
 from sglperf.store import RunFolder
 from sglperf.target.build import Target
 from sglperf.working import work
@@ -38,7 +37,7 @@ def execute(
         targets: side → SGLang build; ``head`` alone, or ``base`` and ``head``.
         measurements: filled as the run goes, so that what was measured survives an interruption.
         still_open: told how many launches are complete, says which configs (by label) need another.
-        beside: labels of GPU configs of which two servers fit on their GPUs.
+        beside: groups of GPU configs whose servers, of all builds, fit on their GPUs at once.
     """
     with StreamingClient() as client:
         number, most = 0, plan.starts * len(targets)
@@ -66,7 +65,13 @@ def execute(
                         )
             for some in at_once(jobs, beside):
                 _launch(some, client)
-            labels = still_open(launch + 1)
+            labels = _with_their_groups(plan, still_open(launch + 1))
+
+
+def _with_their_groups(plan: Plan, labels: Collection[str]) -> frozenset[str]:
+    """A server that needs another launch takes those that it is compared with along."""
+    groups = {config.group for config in plan.configs if config.label in labels}
+    return frozenset(config.label for config in plan.configs if config.group in groups)
 
 
 def at_once(
@@ -74,16 +79,17 @@ def at_once(
 ) -> Iterator[list[Job]]:
     """Whose servers are up together.
 
-    Both builds' are, since an idle one sleeps: on a CPU always, on a GPU where it has memory for two. On a CPU,
-    where nothing is timed, so are those of different configs, one for each processor.
+    Both builds' are, and those that are compared with one another, since an idle one sleeps: on a CPU always, on a
+    GPU where it has memory for all. On a CPU, where nothing is timed, so are those of different configs, one for each
+    processor.
     """
     processors = processors or len(os.sched_getaffinity(0))
     counted: list[Job] = []
-    for _, group in groupby(jobs, lambda job: job.config.label):
+    for name, group in groupby(jobs, lambda job: job.config.group):
         mine = list(group)
         if mine[0].config.device != "cpu":
-            yield from [mine] if mine[0].config.label in beside else ([job] for job in mine)
-        elif any(load.timed for load in mine[0].loads):
+            yield from [mine] if name in beside else ([job] for job in mine)
+        elif any(load.timed for job in mine for load in job.loads):
             yield mine
         else:
             counted += mine
@@ -91,27 +97,43 @@ def at_once(
 
 
 def _launch(jobs: Sequence[Job], client: StreamingClient) -> None:
-    """First what needs a server, then, with that out of the way, what needs a worker."""
-    served = {job.config.label: [load for load in job.loads if load.workload.worker is None] for job in jobs}
-    serving = [job for job in jobs if served[job.config.label]]
-    if serving:
-        serve(serving, served, client)
-    for job in jobs:
-        worked = [load for load in job.loads if load.workload.worker is not None]
-        if worked and (job.side, job.config.label) not in job.measurements.failures:
-            job.attempt(partial(work, job, worked))
+    """First what needs a server, then, with that out of the way, what needs workers, one kind after the other."""
+    kinds = dict.fromkeys(load.workload.worker for job in jobs for load in job.loads)
+    for worker in sorted(kinds, key=lambda name: name is not None):
+        loads = {
+            job.config.label: [load for load in job.loads if load.workload.worker == worker] for job in jobs
+        }
+        takers = [
+            job
+            for job in jobs
+            if loads[job.config.label] and (job.side, job.config.label) not in job.measurements.failures
+        ]
+        if not takers:
+            continue
+        if worker is None:
+            serve(takers, loads, client)
+        else:
+            work(takers, loads, worker)
 
 
 def schedule(plan: Plan, sides: Sequence[str], launch: int) -> Iterator[tuple[ServerConfig, tuple[str, ...]]]:
     """Server configs in order, each with its sides in the order in which they take their turns.
 
     Which side of a pair of launches goes first is drawn by the run's seed, and the next pair is the other way. So
-    neither is the later one more often, and no rhythm of the machine can go with one side.
+    neither is the later one more often, and no rhythm of the machine can go with one side. So it is with servers
+    that are compared with one another.
     """
-    for config in plan.configs:
-        if launch < plan.launches_of(config):
+    for _, group in groupby(plan.configs, lambda config: config.group):
+        for config in _turned(plan, [one for one in group if launch < plan.launches_of(one)], launch):
             drawn = Random(f"{plan.seed} {config.label} {launch // 2}").random() < 0.5
             yield config, tuple(sides if drawn == (launch % 2 == 0) else reversed(sides))
+
+
+def _turned(plan: Plan, configs: list[ServerConfig], launch: int) -> list[ServerConfig]:
+    if len(configs) < 2:
+        return configs
+    drawn = Random(f"{plan.seed} {configs[0].group} {launch // 2}").random() < 0.5
+    return configs if drawn == (launch % 2 == 0) else configs[::-1]
 
 
 def _name(side: str, targets: Mapping[str, Target]) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from sglperf.core.answers import Answer
 from sglperf.core.gates import Gate
 from sglperf.core.prediction import Departure
 
@@ -33,6 +34,8 @@ class Round:
         departures: by metric name; where the server departs from that.
         stages: wall seconds of each stage of the scheduler, by its own account; empty where it keeps none. It
             counts once a second, so a round's may hold the end of the round before.
+        answers: of each request, where they are compared with another server's; in plan order.
+        method: how it was timed, where there is a choice; rounds of different methods are not compared.
     """
 
     side: str
@@ -47,6 +50,8 @@ class Round:
     predicted: Mapping[str, float] = field(default_factory=dict)
     departures: Mapping[str, Departure] = field(default_factory=dict)
     stages: Mapping[str, float] = field(default_factory=dict)
+    answers: tuple[Answer, ...] = ()
+    method: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,19 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from sglperf.config import Settings
+from sglperf.contrasting import checked_claims, contrasts
 from sglperf.core.baseline import Baseline
 from sglperf.core.calibration_file import CalibrationFile
 from sglperf.core.catalogue import METRICS
+from sglperf.core.claim import Checked, Claim
+from sglperf.core.contrast import Contrast
 from sglperf.core.explanation import Explanation
 from sglperf.core.fingerprint import Fingerprint
-from sglperf.core.footprint import fits_twice
+from sglperf.core.footprint import fit_together
 from sglperf.core.judgement import Question
 from sglperf.core.machine import Machine
 from sglperf.core.sequential import Looks
+from sglperf.core.server_config import ServerConfig
 from sglperf.core.verdict import Policy, Status, Verdict
 from sglperf.errors import MeasurementError, UsageError
 from sglperf.evidence import ContextChange, Measured, context_changes, to_baseline
@@ -54,6 +58,8 @@ class Outcome:
         questions, verdicts: by case name, in plan order.
         changes: config label → how head's context differs from its base's.
         explanations: config label → why its verdicts are what they are, where one changed.
+        contrasts: servers of the run that are compared with one another.
+        claims: what the run says of statements about SGLang.
         recorded: baseline files written.
         looks: launch counts at which the run was to be judged.
         run: the run's folder name.
@@ -73,6 +79,8 @@ class Outcome:
     seconds: Mapping[str, float]
     notes: tuple[str, ...] = ()
     explanations: Mapping[str, Explanation] = field(default_factory=dict)
+    contrasts: tuple[Contrast, ...] = ()
+    claims: tuple[Checked, ...] = ()
 
 
 def run(
@@ -82,10 +90,12 @@ def run(
     site: Site,
     folder: RunFolder,
     progress: Progress,
+    claims: Mapping[str, Claim],
 ) -> Outcome:
     """Measure the plan, judge it as one family, keep everything.
 
     Args:
+        claims: statements to be checked, by name.
         targets: side → build; ``head`` alone is compared with baselines, ``base`` and ``head`` with each other.
 
     Raises:
@@ -110,6 +120,7 @@ def run(
     progress("judging")
     verdicts = _quoting(plan, judging.verdicts(), noise)
     changes = context_changes(measured, stored, paired=paired)
+    compared = contrasts(measured, alpha=settings.alpha)
     outcome = Outcome(
         plan=plan,
         measured=measured,
@@ -121,6 +132,8 @@ def run(
         run=folder.name,
         folder=str(folder.path),
         seconds={**measurements.seconds, "total": time.monotonic() - begin},
+        contrasts=compared,
+        claims=checked_claims(claims, measured, compared, alpha=settings.alpha, gpu=_gpu(plan, site)),
         notes=tuple(dict.fromkeys(note for target in targets.values() for note in target.notes)),
     )
     folder.append("end", {"verdicts": {name: verdict.status for name, verdict in verdicts.items()}})
@@ -132,6 +145,12 @@ def run(
         outcome = replace(outcome, explanations=found, seconds=seconds)
         folder.write_json("run.json", run_document(outcome, settings, targets, site))
     return outcome
+
+
+def _gpu(plan: Plan, site: Site) -> str | None:
+    """Product name of the GPU that was measured; None on a CPU."""
+    used = {index for config in plan.configs if config.device == "cuda" for index in config.tp_set}
+    return next((gpu.name for gpu in site.machine.gpus.usable if gpu.index in used), None)
 
 
 def _check(plan: Plan, settings: Settings, targets: Mapping[str, Target]) -> None:
@@ -148,6 +167,12 @@ def _check_backends(plan: Plan, targets: Mapping[str, Target]) -> None:
             if target.adapter.exact and config.attention_backend not in known:
                 raise UsageError(
                     f"unknown attention backend {config.attention_backend!r}: {target.label} has {', '.join(sorted(known))}"
+                )
+            here = target.adapter.cpu_backends
+            if config.device == "cpu" and config.attention_backend not in here:
+                raise UsageError(
+                    f"attention backend {config.attention_backend!r} needs a GPU: on a CPU there are "
+                    f"{', '.join(sorted(here))} (triton through its interpreter). Choose with --attention-backend"
                 )
 
 
@@ -179,15 +204,17 @@ def _check_predictions(plan: Plan, targets: Mapping[str, Target]) -> None:
 
 
 def _beside(plan: Plan, targets: Mapping[str, Target], site: Site) -> frozenset[str]:
-    """Labels of the GPU configs of which both builds' servers fit on their GPUs at once."""
-    if len(targets) < 2:
-        return frozenset()
+    """Groups of GPU configs whose servers, of all builds, fit on their GPUs at once."""
     memory = {gpu.index: gpu.memory_bytes for gpu in site.machine.gpus.usable}
+    groups: dict[str, list[ServerConfig]] = {}
+    for config in plan.configs:
+        if config.device == "cuda":
+            groups.setdefault(config.group, []).extend([config] * len(targets))
     return frozenset(
-        config.label
-        for config in plan.configs
-        if config.device == "cuda"
-        and fits_twice(config, min((memory.get(index) or 0 for index in config.tp_set), default=0))
+        name
+        for name, configs in groups.items()
+        if len(configs) > 1
+        and fit_together(configs, min((memory.get(index) or 0 for index in configs[0].tp_set), default=0))
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sglperf.core.catalogue import METRICS
+from sglperf.core.catalogue import DIVERGING, METRICS
 from sglperf.core.metric import Kind
 from sglperf.core.prediction import PREDICTED
 from sglperf.core.server_config import ServerConfig
@@ -40,8 +40,8 @@ class Ask:
 
     @property
     def predicted(self) -> bool:
-        """Whether the cache model says what it must be, so that no baseline is needed."""
-        return self.workload.predicted and self.metric in PREDICTED
+        """Whether something says what it must be, so that no baseline is needed: the cache model, or another server."""
+        return (self.workload.predicted and self.metric in PREDICTED) or self.metric == DIVERGING
 
     @property
     def name(self) -> str:
@@ -83,8 +83,10 @@ class Plan:
 
     @property
     def configs(self) -> tuple[ServerConfig, ...]:
-        """Distinct server configs, in the order of first use."""
-        return tuple({ask.config.label: ask.config for ask in self.asks}.values())
+        """Distinct server configs, in the order of first use; those that are compared follow one another."""
+        configs = {ask.config.label: ask.config for ask in self.asks}.values()
+        groups = list(dict.fromkeys(config.group for config in configs))
+        return tuple(sorted(configs, key=lambda config: groups.index(config.group)))
 
     def launches_of(self, config: ServerConfig) -> int:
         """Server starts of this config, at most. A count has no noise: where nothing is timed, one start tells it."""

@@ -19,6 +19,7 @@ import pytest
 from packaging.version import Version
 
 from sglperf.config import (
+    ConfigFolder,
     Settings,
     config_folder,
     environment_variables,
@@ -28,7 +29,7 @@ from sglperf.config import (
 )
 from sglperf.core.catalogue import METRICS
 from sglperf.core.metric import Kind
-from sglperf.core.server_config import Model, ServerConfig
+from sglperf.core.server_config import ServerConfig
 from sglperf.errors import InconclusiveWarning, SglperfError, UsageError
 from sglperf.options import given_options
 from sglperf.plan import Ask, Plan, check_ask, make_plan
@@ -55,7 +56,7 @@ class Suite:
     """What one pytest session knows: settings, the asks of the collected items, then the outcome."""
 
     settings: Settings
-    model: Model
+    folder: ConfigFolder
     settings_of: Callable[[str | None, Mapping[str, Any]], Settings]
     plan: Plan | None = None
     outcome: Outcome | None = None
@@ -64,7 +65,7 @@ class Suite:
         """The servers that a test is parametrized by: the profile's own, or those of its ``server`` mark."""
         mark = node.get_closest_marker("server")
         if mark is None:
-            return server_configs(self.settings, self.model)
+            return server_configs(self.settings, load_model(self.folder, self.settings.model))
         if len(mark.args) != 1:
             raise pytest.UsageError(
                 f"{node.nodeid}: server takes one name, of an entry of the profile's servers; got {mark.args}"
@@ -74,7 +75,8 @@ class Suite:
             changes = dict(zip(mark.kwargs, values, strict=True))
             words = [_word(name, value) for name, value in changes.items()]
             settings = self.settings_of(mark.args[0], changes)
-            found += server_configs(settings, self.model, "-".join([mark.args[0], *words]))
+            model = load_model(self.folder, settings.model)
+            found += server_configs(settings, model, "-".join([mark.args[0], *words]))
         return tuple(found)
 
 
@@ -119,7 +121,8 @@ def _suite(config: pytest.Config) -> Suite:
         return load_settings(folder, given, variables, accelerators, server, changes)
 
     settings = settings_of(None, {})
-    return Suite(settings, load_model(folder, settings.model), settings_of)
+    load_model(folder, settings.model)  # so that an unknown one is refused whatever is selected
+    return Suite(settings, folder, settings_of)
 
 
 def _accelerators(config: pytest.Config) -> Sequence[str]:

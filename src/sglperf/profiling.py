@@ -10,7 +10,9 @@ from sglperf.core.trace import Profile
 from sglperf.job import Job
 from sglperf.plan import Load
 from sglperf.probes.profiler import read_profiles, start_profile, stop_profile
-from sglperf.serving import Serving, each, started
+from sglperf.servers import started
+from sglperf.serving import Serving
+from sglperf.turns import each
 from sglperf.workload.client import StreamingClient
 from sglperf.workload.shapes import Workload
 

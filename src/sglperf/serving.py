@@ -5,27 +5,27 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
+from sglperf.core.answers import Answer
 from sglperf.core.catalogue import METRICS
 from sglperf.core.derive import derive
 from sglperf.core.gates import Asked, Gate, Limits, failed_gates
 from sglperf.core.metric import Kind
 from sglperf.core.observation import RoundObservation
 from sglperf.core.prediction import PREDICTED, departures, predict
-from sglperf.errors import MeasurementError, ServerDied
+from sglperf.errors import ServerDied
 from sglperf.job import Job
 from sglperf.measurements import Launch, Round
 from sglperf.plan import Load
 from sglperf.predicting import cache_shape, sent_waves
 from sglperf.probes.counters import delta, flush_cache, read_counters
+from sglperf.probes.gpu_watch import GpuWatch, watching
+from sglperf.probes.likely import read_answer
 from sglperf.probes.neighbours import NeighbourWatch
 from sglperf.server.failure import explain
-from sglperf.server.launch import Server, Starting, begin_server
-from sglperf.server.leases import Lease, gpu_uuids, lease_gpus
+from sglperf.server.launch import Server
 from sglperf.workload.client import StreamingClient
 from sglperf.workload.rounds import Prompts, play
 
@@ -33,122 +33,9 @@ from sglperf.workload.rounds import Prompts, play
 _TOKENS = "realtime_tokens_total"
 _TOKEN_MODES = {"prefill_tokens": "prefill_compute", "decode_tokens": "decode"}
 _EVICTED = "evicted_tokens_total"
+_COOLING_SECONDS = 20.0
 # Without the time in which there is nothing to do.
 _STAGE = re.compile(r"scheduler_stage_seconds_total\{category=(?P<name>(?!idle)\w+)\}")
-
-
-def serve(jobs: Sequence[Job], loads: Mapping[str, Sequence[Load]], client: StreamingClient) -> None:
-    """Start the jobs' servers side by side, and measure their workloads.
-
-    Two builds that are up together take their rounds in ABBA order, so that a drift of the machine touches both
-    alike. A server that does not come up, or goes away, ends its own job only.
-
-    Args:
-        loads: server config's label → what is sent to its servers.
-    """
-    with started(jobs, client) as up:
-        for serving in up:
-            serving.launched()
-        for label in dict.fromkeys(job.config.label for job in jobs):
-            _measure([serving for serving in up if serving.job.config.label == label], loads[label])
-
-
-def _measure(up: list[Serving], loads: Sequence[Load]) -> None:
-    """All rounds of one server config, on the builds that are up."""
-    if not up:
-        return
-    plan = up[0].job.plan
-    for load in loads:
-        for _ in range(plan.warmup_rounds if load.timed else 0):
-            each(up, partial(Serving.warm_up, load=load))
-    for index in range(plan.rounds_of(loads)):
-        # Each round begins with another workload, so that none always follows the same neighbour.
-        for load in (*loads[index % len(loads) :], *loads[: index % len(loads)]):
-            if index and not load.timed:
-                continue  # a count has no noise: one round tells it
-            each(up, partial(Serving.round, load=load, index=index), turned=index % 2 == 1)
-    for serving in up:
-        done = f"{counted(plan.rounds_of(loads), 'round')} of {counted(len(loads), 'workload')}"
-        serving.job.says(done, done=True)
-
-
-@contextmanager
-def started(jobs: Sequence[Job], client: StreamingClient) -> Iterator[list[Serving]]:
-    """The servers of those jobs that come up, in the same order, until the end of the block.
-
-    On a CPU their processes are all started before the first is waited for: most of a start is one processor's work.
-    On a GPU one comes up after the other, since each measures the memory that it finds free.
-    """
-    measurements = jobs[0].measurements
-    with ExitStack() as stack:
-        up: list[Serving] = []
-        with measurements.timed("start"):
-            try:
-                gpus = _leased_together(jobs, stack)
-            except MeasurementError as error:
-                for job in jobs:
-                    job.failed(error)
-            else:
-                for group in [[job] for job in jobs] if jobs[0].config.device == "cuda" else [jobs]:
-                    _come_up(group, client, stack, gpus, up)
-        try:
-            yield up
-        finally:
-            with measurements.timed("stop"):
-                stack.close()
-
-
-def _leased_together(jobs: Sequence[Job], stack: ExitStack) -> list[Lease] | None:
-    """The GPUs that several servers are to share; None where each leases its own, or needs none."""
-    if len(jobs) == 1 or jobs[0].config.device != "cuda":
-        return None
-    return stack.enter_context(lease_gpus(gpu_uuids(jobs[0].config.tp_set)))
-
-
-def _come_up(
-    jobs: Sequence[Job],
-    client: StreamingClient,
-    stack: ExitStack,
-    gpus: Sequence[Lease] | None,
-    up: list[Serving],
-) -> None:
-    """Start all, then wait for all."""
-    starting: list[tuple[Job, Starting]] = []
-    for job in jobs:
-        job.attempt(partial(_begin, job, stack, gpus, starting))
-    for job, server in starting:
-        job.attempt(partial(_await, job, server, client, stack, up))
-
-
-def _begin(
-    job: Job, stack: ExitStack, gpus: Sequence[Lease] | None, starting: list[tuple[Job, Starting]]
-) -> None:
-    config = job.config
-    if gpus is not None:  # an idle scheduler polls, and would take a processor from the one being measured
-        config = replace(config, arguments=(*config.arguments, job.target.adapter.sleep_on_idle))
-    server = begin_server(job.target, config, log_path=job.log, gpus=gpus)
-    stack.callback(server.stop)
-    starting.append((job, server))
-
-
-def _await(
-    job: Job, starting: Starting, client: StreamingClient, stack: ExitStack, up: list[Serving]
-) -> None:
-    server = starting.ready(job.settings.start_timeout, lambda _, stage: job.says(stage))
-    stack.callback(server.stop)
-    up.append(Serving(job, client, server))
-
-
-def each(up: list[Serving], do: Callable[[Serving], None], *, turned: bool = False) -> None:
-    """Do it on every server in turn, or the other way round; one that fails is out from then on."""
-    for serving in up[::-1] if turned else up[:]:
-        if not serving.job.attempt(partial(do, serving)):
-            up.remove(serving)
-
-
-def counted(number: int, what: str) -> str:
-    """``1 round``, ``5 rounds``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,12 +43,14 @@ class Serving:
     """Rounds on a running server.
 
     Attributes:
+        gpus: those it runs on, watched; None on a CPU.
         counted: the server's counters after its last round; empty before the first.
     """
 
     job: Job
     client: StreamingClient
     server: Server
+    gpus: GpuWatch | None = None
     counted: dict[str, float] = field(default_factory=dict)
 
     def launched(self) -> None:
@@ -183,14 +72,28 @@ class Serving:
         self.job.says(f"round {index + 1}/{self.job.plan.rounds}, {load.workload.label}")
         for _ in range(1 + self.job.settings.round_retries):
             observation, prompts = self.observe(load)
-            gates = failed_gates(observation, _asked(load), self._limits())
+            gates = failed_gates(observation, self._asked(load), self._limits())
             round_ = self._digest(load, index, observation, gates)
             if load.workload.predicted and round_.values:
                 round_ = self._compared(load, round_, observation, prompts)
+            if load.workload.compares_answers and round_.values:
+                round_ = replace(round_, answers=self._answers(observation, prompts))
             self.job.measured(round_, observation)
             if not any(load.timed or not gate.timing_only for gate in gates):
                 return
             self.server.check_alive()
+            if self.gpus and any(gate.code == "gpu-throttled" for gate in gates):
+                self.gpus.cooled(_COOLING_SECONDS)
+
+    def _asked(self, load: Load) -> Asked:
+        """What a round must have been. Who asks for a server without graphs is not told that it has none."""
+        config = self.job.config
+        return Asked(
+            load.round.prompt_tokens,
+            tuple(request.max_new_tokens for request in load.round.requests),
+            load.workload.cold,
+            graphs=config.device == "cuda" and not self.server.info.resolved.get("disable_cuda_graph"),
+        )
 
     def _limits(self) -> Limits:
         return Limits(
@@ -208,13 +111,15 @@ class Serving:
         try:
             before = self.counted or self._settled()
             neighbours, begin = NeighbourWatch(), time.monotonic()
-            played = play(
-                self.client,
-                self.server.base_url,
-                load.round,
-                timeout=timeout,
-                flush=lambda: flush_cache(self.server.base_url, deadline=timeout),
-            )
+            with watching(self.gpus) as watched:
+                played = play(
+                    self.client,
+                    self.server.base_url,
+                    load.round,
+                    timeout=timeout,
+                    flush=lambda: flush_cache(self.server.base_url, deadline=timeout),
+                )
+                gpus = watched()
             foreign, late = neighbours.foreign_share(), time.monotonic() - begin >= timeout
             errors = [request.error for request in played.requests if request.error]
             if errors:
@@ -228,7 +133,7 @@ class Serving:
         counters = delta(before, after)
         self.counted.update(after)
         counters |= _token_counts(counters, self._counting_ranks())
-        return RoundObservation(played.requests, played.client, counters, foreign), played.prompts
+        return RoundObservation(played.requests, played.client, counters, foreign, gpus), played.prompts
 
     def _counting_ranks(self) -> int:
         """How often an evicted token is counted."""
@@ -260,6 +165,15 @@ class Serving:
             dict(Counter(request.finish_reason or "none" for request in observation.requests)),
             observation.client.wall_seconds,
             stages=stage_seconds(observation.counters),
+        )
+
+    def _answers(self, observation: RoundObservation, prompts: Prompts) -> tuple[Answer, ...]:
+        """What was answered to each request, and what else it could have been."""
+        self.job.says("asking what else was as likely")
+        timeout, path = self.job.settings.round_timeout, self.job.target.adapter.generate
+        return tuple(
+            read_answer(self.server.base_url, prompt, request.output_ids, path=path, timeout=timeout)
+            for request, prompt in zip(observation.requests, prompts, strict=True)
         )
 
     def _compared(self, load: Load, round_: Round, observation: RoundObservation, prompts: Prompts) -> Round:
@@ -307,11 +221,3 @@ def stage_seconds(counters: Mapping[str, float]) -> dict[str, float]:
     """Wall seconds of each stage of the scheduler, where this version counts them."""
     found = ((_STAGE.fullmatch(name), seconds) for name, seconds in counters.items())
     return {stage["name"]: seconds for stage, seconds in found if stage and seconds}
-
-
-def _asked(load: Load) -> Asked:
-    return Asked(
-        load.round.prompt_tokens,
-        tuple(request.max_new_tokens for request in load.round.requests),
-        load.workload.cold,
-    )

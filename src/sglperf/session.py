@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from sglperf.config import load_claims
 from sglperf.core.fingerprint import fingerprint
 from sglperf.errors import UsageError
 from sglperf.pipeline import Site, run
@@ -29,11 +30,12 @@ def measure_plan(config: pytest.Config, suite: Suite) -> None:
     assert suite.plan is not None
     progress = ProgressLine(config)
     progress("looking at the machine and the target")
+    claims = load_claims(suite.folder)
     targets = _targets(suite.settings, progress)
     site = _site(suite)
     with RunFolder(suite.settings.results_dir) as folder:
         try:
-            suite.outcome = run(suite.plan, suite.settings, targets, site, folder, progress)
+            suite.outcome = run(suite.plan, suite.settings, targets, site, folder, progress, claims)
         except KeyboardInterrupt:
             progress(
                 f"interrupted; the rounds measured so far are in {folder.path / 'journal.jsonl'}", done=True

@@ -1,94 +1,108 @@
-"""One launch's rounds in a worker: what is measured in the target's own interpreter, without a server."""
+"""Rounds in workers: what is measured in the target's own interpreter, without a server."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from sglperf.core.derive import growth
-from sglperf.core.gates import Limits, host_gates
+from sglperf.asking import answered, request
+from sglperf.core.gates import Gate, Limits, gpu_gates, host_gates
+from sglperf.core.gpu_watch import GpuWatched
 from sglperf.job import Job
 from sglperf.measurements import Launch, Round
 from sglperf.plan import Load
+from sglperf.probes.gpu_watch import GpuWatch, watch_gpus, watching
 from sglperf.probes.neighbours import NeighbourWatch
 from sglperf.server.worker import Worker, start_worker
-from sglperf.serving import counted
-from sglperf.workload.shapes import TreeGrowth
+from sglperf.turns import take_turns
 
 
-def work(job: Job, loads: Sequence[Load]) -> None:
-    """Start the worker of these workloads, and measure them.
+def work(jobs: Sequence[Job], loads: Mapping[str, Sequence[Load]], name: str) -> None:
+    """Start a worker of each of these jobs, and measure their workloads in turn.
 
-    Raises:
-        MeasurementError: it did not come up, failed, or went away.
+    A worker that does not come up, or fails, ends its own job only.
+
+    Args:
+        loads: server config's label → what its worker is asked for.
+        name: script of `sglperf.workers`.
     """
-    (name,) = {load.workload.worker for load in loads}
-    assert name is not None
+    config = jobs[0].config
+    with ExitStack() as stack:
+        up: list[Working] = []
+        gpus = watch_gpus(config.tp_set) if config.device == "cuda" else None
+        with jobs[0].measurements.timed("start"):
+            for job in jobs:
+                job.attempt(partial(_come_up, job, name, gpus, stack, up))
+        for group in dict.fromkeys(job.config.group for job in jobs):
+            take_turns([one for one in up if one.job.config.group == group], loads)
+
+
+def _come_up(job: Job, name: str, gpus: GpuWatch | None, stack: ExitStack, up: list[Working]) -> None:
     job.says(f"worker {name}")
-    with job.measurements.timed("start"):
-        worker = start_worker(
-            job.target, job.config, name, log_path=job.log, timeout=job.settings.start_timeout
+    worker = start_worker(job.target, job.config, name, log_path=job.log, timeout=job.settings.start_timeout)
+    stack.enter_context(worker)
+    seconds, version = worker.startup_seconds, job.target.version
+    job.launched(Launch(job.side, job.config.label, job.launch, seconds, version, {}, None, name))
+    up.append(Working(job, worker, gpus))
+
+
+@dataclass(frozen=True, eq=False)
+class Working:
+    """Rounds in a running worker.
+
+    Attributes:
+        gpus: those it runs on, watched; None on a CPU.
+    """
+
+    job: Job
+    worker: Worker
+    gpus: GpuWatch | None = None
+
+    def warm_up(self, load: Load) -> None:
+        """A round that is not kept. The first one loads what is measured, and compiles it."""
+        self.job.says(f"warm-up, {load.workload.label}")
+        with self.job.measurements.timed("warm-up"):
+            self._ask(load, self.job.settings.start_timeout)
+        if self.gpus:
+            self.gpus.ours_are_up()  # a worker opens its GPU when it is first asked
+
+    def round(self, load: Load, index: int) -> None:
+        """One round, repeated a bounded number of times while a gate rejects it."""
+        self.job.says(f"round {index + 1}/{self.job.plan.rounds}, {load.workload.label}")
+        for _ in range(1 + self.job.settings.round_retries):
+            neighbours, begin = NeighbourWatch(), time.monotonic()
+            with watching(self.gpus) as watched:
+                said = self._ask(load, self.job.settings.round_timeout)
+                gpus = watched()
+            seconds = time.monotonic() - begin
+            round_ = self._digest(load, index, said, self._gates(neighbours, gpus), seconds)
+            self.job.measured(round_, {"said": said, "gpus": gpus})
+            if not any(load.timed or not gate.timing_only for gate in round_.gates):
+                return
+
+    def _gates(self, neighbours: NeighbourWatch, gpus: tuple[GpuWatched, ...]) -> tuple[Gate, ...]:
+        limits = Limits(foreign_cpu_share=self.job.settings.foreign_cpu_share)
+        return (*gpu_gates(gpus), *host_gates(neighbours.foreign_share(), limits))
+
+    def _digest(self, load: Load, index: int, said: Any, gates: tuple[Gate, ...], seconds: float) -> Round:
+        answer = answered(self.job.config, load.workload, said)
+        gates = (*answer.gates, *gates)
+        return Round(
+            self.job.side,
+            self.job.config.label,
+            self.job.launch,
+            load.workload.label,
+            index,
+            answer.believable(gates),
+            gates,
+            {},
+            seconds,
+            method=answer.method,
         )
-    with worker:
-        job.launched(
-            Launch(
-                job.side,
-                job.config.label,
-                job.launch,
-                worker.startup_seconds,
-                job.target.version,
-                {},
-                None,
-                name,
-            )
-        )
-        for load in loads:
-            job.says(f"warm-up, {load.workload.label}")
-            with job.measurements.timed("warm-up"):
-                _ask(job, worker, load)
-        for index in range(job.plan.rounds):
-            for load in loads:
-                job.says(f"round {index + 1}/{job.plan.rounds}, {load.workload.label}")
-                _round(job, worker, load, index)
-    done = f"{counted(job.plan.rounds, 'round')} of {counted(len(loads), 'workload')} in worker {name}"
-    job.says(done, done=True)
 
-
-def _round(job: Job, worker: Worker, load: Load, index: int) -> None:
-    """One round, repeated a bounded number of times while a neighbour spoils it."""
-    limits = Limits(foreign_cpu_share=job.settings.foreign_cpu_share)
-    for _ in range(1 + job.settings.round_retries):
-        neighbours, begin = NeighbourWatch(), time.monotonic()
-        said = _ask(job, worker, load)
-        seconds, gates = time.monotonic() - begin, tuple(host_gates(neighbours.foreign_share(), limits))
-        values = {} if gates else _values(load, said)
-        job.measured(
-            Round(
-                job.side, job.config.label, job.launch, load.workload.label, index, values, gates, {}, seconds
-            ),
-            said,
-        )
-        if not gates:
-            return
-
-
-def _ask(job: Job, worker: Worker, load: Load) -> Any:
-    return worker.ask(_request(job, load), job.settings.round_timeout)
-
-
-def _request(job: Job, load: Load) -> dict[str, object]:
-    workload = load.workload
-    assert isinstance(workload, TreeGrowth)
-    return {
-        "nodes": workload.sizes,
-        "page_size": job.config.page_size,
-        "seed": job.plan.seed,
-        "unified": job.target.adapter.unified_radix_cache,
-    }
-
-
-def _values(load: Load, said: Any) -> dict[str, float]:
-    workload = load.workload
-    assert isinstance(workload, TreeGrowth)
-    return growth(workload.sizes, said["match"], said["evict"])
+    def _ask(self, load: Load, timeout: float) -> Any:
+        return self.worker.ask(request(self.job, load), timeout)

@@ -371,11 +371,11 @@ def test_the_model_takes_the_place_of_a_baseline():
 
     question = questions(found, {}, paired=False)[one.name]
 
-    assert question.predicted
+    assert question.agreement == "every request as the cache model predicts"
     assert question.base is not None
     assert (question.base.launches, question.head.launches) == (((288.0,),), ((272.0,),))
     assert question.head.departure == less
-    assert not questions(found, {}, paired=True)[one.name].predicted
+    assert not questions(found, {}, paired=True)[one.name].agreement
 
 
 def test_a_worker_has_a_context_of_its_own():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sglperf.config import ConfigFolder, load_model
-from sglperf.core.footprint import fits_twice, gpu_bytes
+from sglperf.core.footprint import fit_together, gpu_bytes
 from sglperf.core.server_config import Model, ServerConfig
 
 CONFIG = ConfigFolder(Path(__file__).parents[2] / "config")
@@ -27,9 +27,9 @@ def test_an_8b_model_as_seen_on_an_h100():
     assert full is not None
     assert (full - empty) / GIB == pytest.approx(16.0)
     assert (empty - 5 * GIB) / GIB == pytest.approx(14.96, abs=0.05)
-    assert fits_twice(server(llama, 131072), 80 * GIB)
-    assert not fits_twice(server(llama, 262144), 80 * GIB)
-    assert not fits_twice(server(llama, 131072), 40 * GIB)
+    assert fit_together([server(llama, 131072)] * 2, 80 * GIB)
+    assert not fit_together([server(llama, 262144)] * 2, 80 * GIB)
+    assert not fit_together([server(llama, 131072)] * 2, 40 * GIB)
 
 
 def test_ranks_share():
@@ -45,6 +45,6 @@ def test_what_nobody_knows_does_not_fit():
     """A checkpoint, or experts, of which the shape does not tell."""
     llama = load_model(CONFIG, "llama-3-8b")
     assert gpu_bytes(server(Model("x", 100, 1024, path="org/x"), 1000)) is None
-    assert not fits_twice(server(Model("x", 100, 1024, path="org/x"), 1000), 1000 * GIB)
+    assert not fit_together([server(Model("x", 100, 1024, path="org/x"), 1000)] * 2, 1000 * GIB)
     experts = replace(llama, config={**llama.config, "num_local_experts": 8})
     assert gpu_bytes(server(experts, 1000)) is None

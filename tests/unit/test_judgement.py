@@ -213,7 +213,7 @@ CACHED = METRICS["cached_tokens"]
 
 def predicted(head: float, model: float, departure: Departure | None = None) -> Verdict:
     question = Question(
-        CACHED, Evidence([[head]], WORK, departure=departure), Evidence([[model]]), predicted=True
+        CACHED, Evidence([[head]], WORK, departure=departure), Evidence([[model]]), agreement="as the model says"
     )
     return judge({"one": question}, POLICY)["one"]
 
@@ -223,7 +223,7 @@ def test_a_round_as_predicted_is_unchanged():
     verdict = predicted(288.0, 288.0)
 
     assert (verdict.status, verdict.code) == (Status.UNCHANGED, "as-predicted")
-    assert verdict.sentence == "every request as the cache model predicts"
+    assert verdict.sentence == "as the model says"
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ class BaselineRecord(_Frozen):
 
     Attributes:
         recorded: ISO 8601, UTC.
+        method: how it was timed, where there is a choice.
         context: key into the file's ``contexts``.
     """
 
@@ -60,6 +61,7 @@ class BaselineRecord(_Frozen):
     finish_reasons: dict[str, int]
     cached_tokens: int | None
     context: str
+    method: str = ""
 
 
 class BaselineCase(_Frozen):
@@ -115,6 +117,7 @@ class Baseline(_Frozen):
             finish_reasons=record.finish_reasons,
             cached_tokens=record.cached_tokens,
             resolved=self.contexts[record.context].resolved,
+            method=record.method,
         )
 
     def merged(self, other: Baseline, *, extend: bool = False) -> Baseline:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from sglperf.core.metric import Better, Kind, Metric
 
+DIVERGING = "diverging_answers"
+"""The metric that is found by comparing a server's answers with another's."""
+
 _METRICS = (
     Metric(
         "time_to_first_token",
@@ -171,4 +174,94 @@ _METRICS = (
     ),
 )
 
-METRICS = {metric.name: metric for metric in _METRICS}
+
+def _kernel(name: str, what: str) -> tuple[Metric, Metric]:
+    return (
+        Metric(f"{name}_time", "s", Better.LOWER, Kind.TIMING, f"{what}: one call, with a cold cache"),
+        Metric(
+            f"{name}_limit_share",
+            "ratio",
+            Better.HIGHER,
+            Kind.TIMING,
+            f"{what}: the least time that its bytes and operations take at this machine's measured limits, over the time",
+            judged=False,
+        ),
+    )
+
+
+_KERNELS = {
+    "attention": "attention of one layer over the paged KV cache, with storing new keys and values",
+    "qkv_proj": "matrix product for queries, keys and values",
+    "rope": "rotary position embedding of queries and keys",
+    "o_proj": "matrix product after attention",
+    "rms_norm": "root mean square normalization with the residual added, before the feed-forward layer",
+    "gate_up_proj": "matrix product into the feed-forward layer",
+    "activation": "gated activation of the feed-forward layer",
+    "down_proj": "matrix product out of the feed-forward layer",
+    "lm_head": "logits of each sequence's last token",
+    "sampling": "choice of each sequence's next token",
+}
+
+_ANSWERS = Metric(
+    DIVERGING,
+    "answers",
+    Better.LOWER,
+    Kind.EXACT,
+    "greedy answers that part from those of the first server of the comparison, or, from the cache, from its own cold "
+    "ones, at a token that rounding does not explain",
+)
+
+_PASS_METRICS = (
+    Metric(
+        "pass_kernel_time",
+        "s",
+        Better.LOWER,
+        Kind.TIMING,
+        "all kernels of a forward pass of the whole model: each one's time by its number of calls",
+    ),
+    Metric(
+        "kernel_calls", "calls", Better.LOWER, Kind.EXACT, "module calls in a forward pass of the whole model"
+    ),
+    Metric(
+        "pass_coverage",
+        "ratio",
+        Better.SAME,
+        Kind.TIMING,
+        "share of a measured pass (of two layers, without CUDA graphs) that its kernels, timed one by one, account for",
+        judged=False,
+    ),
+    Metric(
+        "attention_bandwidth_share",
+        "ratio",
+        Better.HIGHER,
+        Kind.TIMING,
+        "bytes that attention must move, by its time, over the measured bandwidth of a copy",
+        judged=False,
+    ),
+    Metric(
+        "copy_bandwidth",
+        "B/s",
+        Better.HIGHER,
+        Kind.TIMING,
+        "of a large copy on this device, bytes read and bytes written both counted",
+        judged=False,
+    ),
+    Metric(
+        "matmul_rate",
+        "FLOP/s",
+        Better.HIGHER,
+        Kind.TIMING,
+        "of a product of large bf16 matrices on this device",
+        judged=False,
+    ),
+)
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        *_METRICS,
+        _ANSWERS,
+        *(one for kernel in _KERNELS.items() for one in _kernel(*kernel)),
+        *_PASS_METRICS,
+    )
+}

@@ -46,6 +46,7 @@ class Work:
         cached_tokens: prompt tokens of a round served by the prefix cache.
         resolved: the server's resolved arguments.
         meaning: what the metric counts there, where versions differ in that; else empty.
+        method: how it was timed, where there is a choice; else empty.
     """
 
     workload_hash: str
@@ -54,6 +55,7 @@ class Work:
     cached_tokens: int | None
     resolved: Mapping[str, JSON] = field(default_factory=dict)
     meaning: str = ""
+    method: str = ""
 
 
 def work_differences(base: Work, head: Work) -> tuple[str, ...]:
@@ -65,6 +67,10 @@ def work_differences(base: Work, head: Work) -> tuple[str, ...]:
         differences.append(f"measured by another client ({base.client} → {head.client})")
     if base.meaning != head.meaning:
         differences.append(f"it counts something else ({base.meaning} → {head.meaning})")
+    if base.method != head.method:
+        differences.append(
+            f"timed by another method ({base.method or 'unknown'} → {head.method or 'unknown'})"
+        )
     for name in WORK_ARGUMENTS:
         before, after = base.resolved.get(name), head.resolved.get(name)
         if before != after:

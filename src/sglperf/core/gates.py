@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sglperf.core.derive import token_gaps
+from sglperf.core.gpu_watch import GpuWatched
 from sglperf.core.observation import RoundObservation
 
 
@@ -46,12 +47,17 @@ class Asked:
     Attributes:
         prompt_tokens, completion_tokens: per request, in plan order; shape (requests,).
         cold: no prompt token may come from the prefix cache.
+        graphs: decode passes are meant to replay CUDA graphs.
     """
 
     prompt_tokens: tuple[int, ...]
     completion_tokens: tuple[int, ...]
     cold: bool
+    graphs: bool = False
 
+
+# Decode passes that ran kernel by kernel, since no captured graph fitted.
+_FALLBACK = "cuda_graph_passes_total{mode=decode_none}"
 
 _COUNTED_TWICE = {
     "prompt_tokens_total": "prompt_tokens",
@@ -62,7 +68,7 @@ _COUNTED_TWICE = {
 
 def failed_gates(round_: RoundObservation, asked: Asked, limits: Limits) -> tuple[Gate, ...]:
     """All gates that the round fails, in the order in which they should be looked into."""
-    failed = tuple(_request_gates(round_, asked))
+    failed = (*_request_gates(round_, asked), *_broken_gpus(round_.gpus))
     return failed or tuple(_health_gates(round_, asked, limits))
 
 
@@ -99,7 +105,9 @@ def _health_gates(round_: RoundObservation, asked: Asked, limits: Limits) -> Ite
             "cache-not-cold", f"{tokens} prompt tokens came from the prefix cache, though it had been flushed"
         )
     yield from _counter_gates(round_)
+    yield from _graph_gates(round_, asked)
     yield from host_gates(round_.foreign_cpu, limits)
+    yield from _disturbed_gpus(round_.gpus)
     latency = _latency_timed(round_)
     bound = max(limits.client_lag_floor, limits.client_lag_share * latency)
     if not round_.client.lag_p99 <= bound:  # so that NaN fails it
@@ -141,3 +149,59 @@ def _latency_timed(round_: RoundObservation) -> float:
         return gaps[len(gaps) // 2]
     waits = sorted(request.arrivals[0] - request.sent for request in round_.requests)
     return waits[len(waits) // 2]
+
+
+def _graph_gates(round_: RoundObservation, asked: Asked) -> Iterator[Gate]:
+    passes = round_.counters.get(_FALLBACK, 0)
+    if asked.graphs and passes:
+        yield Gate(
+            "graph-fallback",
+            f"{passes:.0f} decode passes ran outside CUDA graphs: capture graphs for as many streams "
+            "(--cuda-graph-max-bs-decode under server_arguments), or see the server's log for why they were not",
+            timing_only=True,
+        )
+
+
+def gpu_gates(watched: Sequence[GpuWatched]) -> tuple[Gate, ...]:
+    """What forbids to believe what was measured on these GPUs, the gravest first."""
+    return (*_broken_gpus(watched), *_disturbed_gpus(watched))
+
+
+def _broken_gpus(watched: Sequence[GpuWatched]) -> Iterator[Gate]:
+    """A lost GPU or wrong memory spoils counts too."""
+    for gpu in watched:
+        if gpu.lost is not None:
+            yield Gate(
+                "gpu-lost",
+                f"GPU {gpu.index} no longer answers ({gpu.lost}): see dmesg for its Xid, and reset it or choose another "
+                "with --tp-gpus",
+            )
+        if gpu.new_ecc_errors:
+            yield Gate(
+                "gpu-ecc",
+                f"GPU {gpu.index} had {gpu.new_ecc_errors} uncorrected memory errors: what it computed may be wrong. "
+                "Choose another with --tp-gpus",
+            )
+
+
+def _disturbed_gpus(watched: Sequence[GpuWatched]) -> Iterator[Gate]:
+    for gpu in watched:
+        if gpu.throttled:
+            yield Gate(
+                "gpu-throttled",
+                f"GPU {gpu.index} was slowed down ({', '.join(gpu.throttled)}){_at(gpu)}: see to its cooling and power",
+                timing_only=True,
+            )
+        if gpu.foreign:
+            pids = ", ".join(map(str, gpu.foreign))
+            yield Gate(
+                "gpu-shared",
+                f"another process computes on GPU {gpu.index} (pid {pids}): end it, or choose another with --tp-gpus",
+                timing_only=True,
+            )
+
+
+def _at(gpu: GpuWatched) -> str:
+    said = [f"{gpu.slowest_mhz} MHz"] if gpu.slowest_mhz is not None else []
+    said += [f"{gpu.hottest_c} °C"] if gpu.hottest_c is not None else []
+    return f" to {' at '.join(said)}" if said else ""

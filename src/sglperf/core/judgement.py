@@ -47,14 +47,15 @@ class Question:
     """One case to be judged. ``base`` is None where there is nothing to compare with.
 
     Attributes:
-        predicted: ``base`` is what a model says of the head, not what another build did.
+        agreement: where ``base`` is not what another build did but what the head must do by a model, or by another
+            server's answers: what is said of a head that does; else empty.
     """
 
     metric: Metric
     head: Evidence
     base: Evidence | None
     paired: bool = False
-    predicted: bool = False
+    agreement: str = ""
 
 
 def judge(questions: Mapping[str, Question], policy: Policy) -> dict[str, Verdict]:
@@ -76,8 +77,8 @@ def _told(question: Question, verdict: Verdict) -> Verdict:
     if departure is not None and departure != before:
         status = Status.REGRESSED if departure.worse else Status.IMPROVED
         return replace(verdict, status=status, code=departure.code, sentence=departure.sentence)
-    if question.predicted and verdict.status is Status.UNCHANGED:
-        return replace(verdict, code="as-predicted", sentence="every request as the cache model predicts")
+    if question.agreement and verdict.status is Status.UNCHANGED:
+        return replace(verdict, code="as-predicted", sentence=question.agreement)
     return verdict
 
 

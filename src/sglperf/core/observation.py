@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sglperf.core.gpu_watch import GpuWatched
+
 
 @dataclass(frozen=True)
 class RequestObservation:
@@ -72,9 +74,11 @@ class RoundObservation:
         counters: the server's Prometheus counters, after minus before, summed over labels.
         foreign_cpu: share of the processors that something other than the run used meanwhile, 0 to 1; None
             where the system does not tell.
+        gpus: what the server's GPUs did meanwhile; empty on a CPU.
     """
 
     requests: tuple[RequestObservation, ...]
     client: ClientHealth
     counters: Mapping[str, float] = field(default_factory=dict)
     foreign_cpu: float | None = None
+    gpus: tuple[GpuWatched, ...] = ()

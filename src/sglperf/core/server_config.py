@@ -48,6 +48,8 @@ class ServerConfig:
         eviction_policy: which of the cache's contents goes first when the pool is full; None leaves it to the server.
         chunked_prefill_tokens: most prompt tokens computed in one pass; None leaves it to the server.
         variant: what sets it apart from the profile's plain server; empty for that one.
+        comparison: name of the group in which servers are compared with one another, the first with each of the
+            others; empty for a server that stands alone.
         arguments: further server arguments, as on a command line.
         environment: further environment variables of the server process.
     """
@@ -65,6 +67,7 @@ class ServerConfig:
     eviction_policy: str | None = None
     chunked_prefill_tokens: int | None = None
     variant: str = ""
+    comparison: str = ""
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -72,6 +75,11 @@ class ServerConfig:
     def tp_size(self) -> int:
         """Number of tensor-parallel ranks."""
         return len(self.tp_set)
+
+    @property
+    def group(self) -> str:
+        """Servers of one group are up together where there is room, and take their rounds in turn."""
+        return self.comparison or self.label
 
     @property
     def label(self) -> str:

@@ -117,26 +117,34 @@ def _state(device: Device) -> GpuState:
     return GpuState(
         sm_clock_mhz=ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
         memory_clock_mhz=ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
-        clock_reasons=_clock_reasons(device),
-        temperature_c=_temperature(device),
+        clock_reasons=clock_reasons(device),
+        temperature_c=temperature(device),
         power_w=_watts(ask("nvmlDeviceGetPowerUsage")),
         processes=_processes(device),
     )
 
 
-def _clock_reasons(device: Device) -> tuple[str, ...]:
+def clock_reasons(device: Device) -> tuple[str, ...]:
+    """Why its clocks are no higher at this moment."""
     bits = device.ask("nvmlDeviceGetCurrentClocksEventReasons")
     if bits is None:  # drivers before 535 know the older name only
         bits = device.ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
     return tuple(name for bit, name in _CLOCK_REASONS.items() if bits & bit)
 
 
-def _temperature(device: Device) -> int | None:
+def temperature(device: Device) -> int | None:
+    """Of the chip, °C."""
     sensor = device.nvml.NVML_TEMPERATURE_GPU
     answer: int | None = device.ask("nvmlDeviceGetTemperatureV", sensor)
     if answer is None:  # drivers before 570 know the older name only
         answer = device.ask("nvmlDeviceGetTemperature", sensor)
     return answer
+
+
+def compute_pids(device: Device) -> tuple[int, ...] | None:
+    """Processes with a compute context on it, as the driver numbers them; None where it hides them."""
+    found = device.ask("nvmlDeviceGetComputeRunningProcesses")
+    return None if found is None else tuple(sorted({process.pid for process in found}))
 
 
 def _processes(device: Device) -> tuple[GpuProcess, ...]:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sglperf import __version__
+from sglperf.core.claim import Checked
 from sglperf.core.explanation import Explanation
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def run_document(
         "cases": {name: _case(outcome, name) for name in outcome.verdicts},
         "context_differences": {label: list(change.every) for label, change in outcome.changes.items()},
         "explanations": {label: _explanation(one) for label, one in outcome.explanations.items()},
+        "contrasts": [{**asdict(one), "speedup": list(one.speedup)} for one in outcome.contrasts],
+        "claims": [_claim(one) for one in outcome.claims],
         "baselines_recorded": list(outcome.recorded),
     }
 
@@ -64,6 +67,16 @@ def _case(outcome: Outcome, name: str) -> dict[str, Any]:
         "code": verdict.code,
         "sentence": verdict.sentence,
         "comparison": None if verdict.comparison is None else asdict(verdict.comparison),
+    }
+
+
+def _claim(checked: Checked) -> dict[str, Any]:
+    return {
+        "name": checked.name,
+        **checked.claim.model_dump(mode="json"),
+        "standing": checked.standing.value,
+        "reason": checked.reason,
+        "measured": [{**asdict(one), "standing": standing.value} for one, standing in checked.figures],
     }
 
 

@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
+_RATES = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
 def quantity(value: float, unit: str) -> str:
-    """``0.00721, "s"`` → ``7.210 ms``; counts of tokens stay whole. 14 characters at most for what servers do."""
+    """``0.00721, "s"`` → ``7.210 ms``; counts stay whole. 14 characters at most for what servers do."""
     if not math.isfinite(value):
         return f"{value:g}"
     if unit in ("s", "s/tok"):
@@ -20,7 +21,10 @@ def quantity(value: float, unit: str) -> str:
         return _digits(value)
     if unit == "tok/s" and value >= 999_999.5:
         return f"{_digits(value / 1e6)} Mtok/s"
-    if unit == "tok" and value == int(value) and abs(value) < 1e8:
+    if unit in ("B/s", "FLOP/s"):
+        scale, prefix = next(((s, p) for s, p in _RATES if abs(value) >= s), (1.0, ""))
+        return f"{_digits(value / scale)} {prefix}{unit}"
+    if unit in ("tok", "calls", "answers") and value == int(value) and abs(value) < 1e8:
         return f"{int(value):,} {unit}".replace(",", " ")
     return f"{_digits(value)} {unit}"
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from sglperf.core.catalogue import METRICS
 from sglperf.core.metric import Kind
 from sglperf.core.verdict import Status, Verdict
+from sglperf.report.contrast import claim_parts, contrast_parts
 from sglperf.report.explanation import explanation_parts
 from sglperf.report.quantity import center, quantity
 
@@ -74,10 +75,10 @@ def _tables(outcome: Outcome) -> dict[str, list[Ask]]:
 def _predicted_table(outcome: Outcome, asks: list[Ask]) -> Table:
     """Counts of many workloads, each beside what the model says."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("workload", no_wrap=True, width=41)
-    table.add_column("metric", no_wrap=True, width=14)
+    table.add_column("workload", no_wrap=True, width=39)
+    table.add_column("metric", no_wrap=True, width=17)
     for name in ("model", "head"):
-        table.add_column(name, justify="right", no_wrap=True, width=14)
+        table.add_column(name, justify="right", no_wrap=True, width=13)
     table.add_column("verdict", no_wrap=True, width=12)
     for ask in asks:
         _, model, head, *_, verdict = _row(outcome, ask)
@@ -164,10 +165,12 @@ def _parts(outcome: Outcome, settings: Settings) -> Iterator[str | Table | Text]
     for label, change in outcome.changes.items():
         if label not in outcome.explanations:
             yield from _context(label, change.every)
+    yield from contrast_parts(outcome.contrasts)
+    yield from claim_parts(outcome.claims)
     for explanation in outcome.explanations.values():
         yield ""
         yield from explanation_parts(explanation)
-    if outcome.explanations:
+    if outcome.explanations or outcome.contrasts or outcome.claims:
         yield ""
     measurements = outcome.measured.measurements
     seconds = outcome.seconds

@@ -63,10 +63,14 @@ class Place:
 
 def server_command(target: Target, config: ServerConfig, place: Place) -> list[str]:
     """The command line. Raises ConfigError where a further argument is not the config's to set."""
+    return [str(target.interpreter), "-m", "sglang.launch_server", *server_arguments(target, config, place)]
+
+
+def server_arguments(target: Target, config: ServerConfig, place: Place) -> list[str]:
+    """What follows the module on the command line; errors as of `server_command`."""
     _refuse_owned(config.arguments)
     _refuse_unknown_backend(target, config)
-    command = [str(target.interpreter), "-m", "sglang.launch_server"]
-    command += _pairs(
+    command = _pairs(
         {
             "--model-path": place.model_path,
             "--served-model-name": place.name,
@@ -97,8 +101,7 @@ def refused_arguments(target: Target, config: ServerConfig) -> tuple[str, ...]:
     if flags is None:
         return ()
     nowhere = Place(port=0, name="", model_path="", directory=Path(), cache=Path())
-    # After the interpreter's own: PYTHON -m sglang.launch_server.
-    return tuple(unknown_flags(server_command(target, config, nowhere)[3:], flags))
+    return tuple(unknown_flags(server_arguments(target, config, nowhere), flags))
 
 
 def _pairs(values: Mapping[str, object]) -> list[str]:

@@ -16,12 +16,13 @@ from platformdirs import user_cache_path
 
 from sglperf.core.server_config import ServerConfig
 from sglperf.errors import LaunchError, ServerDied
-from sglperf.server.arguments import Place
+from sglperf.server.arguments import Place, server_arguments
 from sglperf.server.environment import server_environment
 from sglperf.server.failure import explain
 from sglperf.server.guarded import Guarded, guard
 from sglperf.server.launch import open_log, scratch
-from sglperf.server.leases import gpu_uuids, lease_gpus
+from sglperf.server.leases import gpu_uuids, lease_gpus, lease_port
+from sglperf.server.model import materialize
 from sglperf.target.build import Target
 
 WORKERS = Path(__file__).parents[1] / "workers"
@@ -93,7 +94,9 @@ def start_worker(
     timeout: float,
     cache: Path | None = None,
 ) -> Worker:
-    """Start the worker ``name`` with the interpreter, libraries and GPUs that a server of this config would have.
+    """Start the worker ``name`` with the interpreter, libraries, GPUs and arguments of a server of this config.
+
+    It has no use for CUDA graphs, which hide what is called.
 
     Raises:
         LaunchError: it did not come up; nothing is left running.
@@ -103,12 +106,15 @@ def start_worker(
         cuda = config.device == "cuda"
         leases = stack.enter_context(lease_gpus(gpu_uuids(config.tp_set) if cuda else ()))
         directory = Path(stack.enter_context(scratch()))
+        cache = cache or user_cache_path("sglperf")
+        port, lease = lease_port()  # for the rendezvous of a model's one rank
+        stack.callback(lease.release)
         place = Place(
-            port=0,  # it listens on none
+            port=port,
             name=name,
-            model_path="",
+            model_path=materialize(config.model, cache / "models"),
             directory=directory,
-            cache=(cache or user_cache_path("sglperf")) / "jit",
+            cache=cache / "jit",
             devices=tuple(map(str, config.tp_set)) if cuda else (),
             cpus=tuple(sorted(os.sched_getaffinity(0))),
         )
@@ -116,14 +122,15 @@ def start_worker(
         listener = stack.enter_context(socket.socket(socket.AF_UNIX))
         listener.bind(str(address))
         listener.listen()
-        command = [str(target.interpreter), str(WORKERS / f"{name}.py"), str(address)]
+        script = [str(target.interpreter), str(WORKERS / f"{name}.py"), str(address)]
+        command = [*script, *server_arguments(target, config, place), target.adapter.no_graphs]
         environment = server_environment(target, config, place, os.environ)
         open_log(log_path, command, environment)
         started = time.monotonic()
         guarded = guard(command, environment=environment, directory=directory, log=log_path)
         stack.callback(guarded.stop)
-        for lease in leases:
-            lease.note_guardian(guarded.process.pid)
+        for one in (*leases, lease):
+            one.note_guardian(guarded.process.pid)
         link = stack.enter_context(_accept(listener, guarded, log_path, timeout, name))
         worker = Worker(name, log_path, 0.0, link, guarded, stack.pop_all())
     try:

@@ -110,6 +110,7 @@ class Adapter:
     graph_batches = "--cuda-graph-bs-decode"
     no_graphs = "--disable-cuda-graph"
     one_batch_module = "sglang.benchmark.one_batch"
+    cpu_backends = frozenset({"torch_native", "flex_attention", "triton", "intel_amx"})
 
     @property
     def request_timings(self) -> tuple[str, ...]:

@@ -25,12 +25,14 @@ class Workload:
         kind: the profile's section that fills open lengths, and the first word of the label.
         cold: whether the prefix cache must be empty of these prompts, so a hit is an error.
         predicted: whether what the prefix cache serves is compared with the cache model instead of a baseline.
+        compares_answers: whether its answers are compared with those of another server.
         worker: script of `sglperf.workers` that measures it without a server; None for what is sent to a server.
     """
 
     kind: ClassVar[str]
     cold: ClassVar[bool] = True
     predicted: ClassVar[bool] = False
+    compares_answers: ClassVar[bool] = False
     worker: ClassVar[str | None] = None
 
     def filled(self, defaults: Mapping[str, int]) -> Self:

@@ -1,0 +1,96 @@
+"""What a worker is asked for a workload, and what its answer comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sglperf.core.catalogue import METRICS
+from sglperf.core.derive import growth
+from sglperf.core.gates import Gate
+from sglperf.core.metric import Kind
+from sglperf.core.roofline import PARTS, pass_times, pass_values
+from sglperf.core.server_config import ServerConfig
+from sglperf.core.shape import shape_of
+from sglperf.errors import MeasurementError
+from sglperf.job import Job
+from sglperf.plan import Load
+from sglperf.workload.passes import Pass
+from sglperf.workload.shapes import TreeGrowth, Workload
+
+# Enough for the first layer, whose norm has no residual yet, and one that is like all others.
+_LAYERS = 2
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a worker's answer comes to.
+
+    Attributes:
+        values: by metric name.
+        gates: why it cannot be believed.
+        method: how it was timed, where there is a choice.
+    """
+
+    values: Mapping[str, float]
+    gates: tuple[Gate, ...] = ()
+    method: str = ""
+
+    def believable(self, gates: Sequence[Gate]) -> dict[str, float]:
+        """The values, as far as gates leave them standing."""
+        if any(not gate.timing_only for gate in gates):
+            return {}
+        exact = {name for name in self.values if name in METRICS and METRICS[name].kind is Kind.EXACT}
+        return {name: value for name, value in self.values.items() if not gates or name in exact}
+
+
+def request(job: Job, load: Load) -> dict[str, Any]:
+    """What the workload's worker is sent for one round."""
+    workload, config = load.workload, job.config
+    if isinstance(workload, TreeGrowth):
+        return {
+            "nodes": workload.sizes,
+            "page_size": config.page_size,
+            "seed": job.plan.seed,
+            "unified": job.target.adapter.unified_radix_cache,
+        }
+    assert isinstance(workload, Pass)
+    return {
+        **workload.request,
+        "layers": _LAYERS,
+        "seed": job.plan.seed,
+        "budget": job.settings.kernel_seconds,
+    }
+
+
+def answered(config: ServerConfig, workload: Workload, said: Any) -> Answer:
+    """The answer to that.
+
+    Raises:
+        MeasurementError: the model is none whose kernels can be told apart.
+    """
+    if isinstance(workload, TreeGrowth):
+        return Answer(growth(workload.sizes, said["match"], said["evict"]))
+    assert isinstance(workload, Pass)
+    shape = shape_of(config.model)
+    if shape is None:
+        raise MeasurementError(
+            f"{config.model.name} is no dense Llama of known shape, so its kernels' work cannot be counted: "
+            "choose a model of config/models"
+        )
+    values = pass_values(pass_times(said), shape, workload.load)
+    return Answer(values, tuple(_wrong(said["parts"])), said["method"])
+
+
+def _wrong(parts: Mapping[str, Mapping[str, Any]]) -> list[Gate]:
+    """Parts that do not compute what they should: how fast they do it is no matter."""
+    return [
+        Gate(
+            "kernel-wrong",
+            f"{PARTS.get(name, name)} is off from its float64 reference by {part['error']:.2%} (root mean square), more than "
+            f"{part['tolerance']:.2%}: it computes something else",
+        )
+        for name, part in parts.items()
+        if part["error"] is not None and not part["error"] <= part["tolerance"]
+    ]

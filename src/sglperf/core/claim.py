@@ -1,0 +1,170 @@
+"""Statements about SGLang's speed that can be checked, and what a run says of them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Bound = Annotated[float, Field(gt=0)] | None
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Conditions(_Frozen):
+    """What a claim speaks of.
+
+    Attributes:
+        gpu: regular expression that finds the GPU's product name; empty for a claim about any machine.
+        models: names in ``config/models``; empty for a claim about any model.
+    """
+
+    gpu: str = ""
+    models: tuple[str, ...] = ()
+
+    @field_validator("gpu")
+    @classmethod
+    def _expression(cls, text: str) -> str:
+        return _compiled(text)
+
+
+class Wanted(_Frozen):
+    """Which figures a claim is about.
+
+    Attributes:
+        metric: its name.
+        workload: regular expression for the whole of the workload's label.
+        server, over: where the figure is how many times better one server is than another, their names.
+    """
+
+    metric: str
+    workload: str
+    server: str | None = None
+    over: str | None = None
+
+    @field_validator("workload")
+    @classmethod
+    def _expression(cls, text: str) -> str:
+        return _compiled(text)
+
+
+def _compiled(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"not a regular expression ({error})") from None
+    return text
+
+
+class Claim(_Frozen):
+    """A statement of ``config/claims``.
+
+    Attributes:
+        statement: in words.
+        source: who says so.
+        area: of the tests that measure it.
+        where: what it speaks of.
+        figures: those it is about; it holds if it holds for each of them.
+        least, most: between which they are; None where it sets no such bound.
+    """
+
+    statement: str
+    source: str
+    area: str
+    where: Conditions = Conditions()
+    figures: Annotated[tuple[Wanted, ...], Field(min_length=1)]
+    least: Bound = None
+    most: Bound = None
+
+
+class Standing(StrEnum):
+    """What a run says of a claim."""
+
+    HOLDS = "holds"
+    FAILS = "does not hold"
+    OPEN = "cannot be told"
+    NOT_MEASURED = "not measured here"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Something that was measured.
+
+    Attributes:
+        model: name of the model.
+        server: what sets the server apart; ``over`` is the one that it was compared with, or None.
+        value, low, high: with the ends of its interval.
+    """
+
+    model: str
+    server: str
+    over: str | None
+    workload: str
+    metric: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A claim and what was found.
+
+    Attributes:
+        name: of its file.
+        figures: those it is about, each with what it says by itself.
+        reason: why they do not count, or nothing was measured; empty where they do.
+    """
+
+    name: str
+    claim: Claim
+    standing: Standing
+    figures: tuple[tuple[Figure, Standing], ...]
+    reason: str = ""
+
+
+def check(name: str, claim: Claim, figures: Sequence[Figure], gpu: str | None) -> Checked:
+    """What these figures say of a claim. On another machine or model than it names they say nothing.
+
+    Args:
+        gpu: product name of the GPU that was measured; None for a CPU.
+    """
+    mine = [one for one in figures if any(_wanted(one, wanted) for wanted in claim.figures)]
+    told = tuple((one, _told(one, claim)) for one in mine)
+    if not mine:
+        return Checked(name, claim, Standing.NOT_MEASURED, (), "nothing of it was measured")
+    if claim.where.gpu and not re.search(claim.where.gpu, gpu or ""):
+        here = gpu or "a CPU"
+        return Checked(
+            name, claim, Standing.NOT_MEASURED, told, f"it speaks of {claim.where.gpu}, this is {here}"
+        )
+    others = {one.model for one in mine} - set(claim.where.models)
+    if claim.where.models and others:
+        said = f"it speaks of {', '.join(claim.where.models)}, this is {', '.join(sorted(others))}"
+        return Checked(name, claim, Standing.NOT_MEASURED, told, said)
+    standings = [standing for _, standing in told]
+    worst = next((one for one in (Standing.FAILS, Standing.OPEN) if one in standings), Standing.HOLDS)
+    return Checked(name, claim, worst, told)
+
+
+def _wanted(figure: Figure, wanted: Wanted) -> bool:
+    return (
+        figure.metric == wanted.metric
+        and figure.over == wanted.over
+        and wanted.server in (None, figure.server)
+        and re.fullmatch(wanted.workload, figure.workload) is not None
+    )
+
+
+def _told(figure: Figure, claim: Claim) -> Standing:
+    least, most = claim.least or 0.0, math.inf if claim.most is None else claim.most
+    if least <= figure.low and figure.high <= most:
+        return Standing.HOLDS
+    return Standing.FAILS if figure.high < least or figure.low > most else Standing.OPEN

@@ -1,0 +1,68 @@
+"""Servers compared with one another, and what a run says of claims, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from rich.table import Table
+from rich.text import Text
+
+from sglperf.core.catalogue import METRICS
+from sglperf.core.claim import Checked, Figure, Standing
+from sglperf.core.contrast import Contrast
+from sglperf.report.quantity import quantity
+
+_STYLES = {
+    Standing.HOLDS: "green",
+    Standing.FAILS: "bold red",
+    Standing.OPEN: "yellow",
+    Standing.NOT_MEASURED: "dim",
+}
+
+
+def contrast_parts(contrasts: Sequence[Contrast]) -> Iterator[str | Table | Text]:
+    """A table for each pair of servers: how many times faster the second is."""
+    for (model, reference, other), group in groupby(
+        contrasts, lambda one: (one.model, one.reference, one.other)
+    ):
+        yield ""
+        yield Text(f"{other} against {reference} · {model}", style="bold")
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+        table.add_column("workload", no_wrap=True, width=24)
+        table.add_column("metric", no_wrap=True, width=24)
+        for name, width in ((reference, 14), (other, 14), ("times", 5), ("interval", 13)):
+            table.add_column(name, justify="right", no_wrap=True, width=width)
+        for one in group:
+            table.add_row(*_row(one))
+        yield table
+
+
+def _row(one: Contrast) -> tuple[str, ...]:
+    unit, found = METRICS[one.metric].unit, one.comparison
+    times, low, high = one.speedup
+    sides = (quantity(found.base_center, unit), quantity(found.head_center, unit))
+    return one.workload, one.metric, *sides, f"{times:.2f}", f"{low:.2f} … {high:.2f}"
+
+
+def claim_parts(checked: Sequence[Checked]) -> Iterator[str | Text]:
+    """Each claim with its standing, then the figures that it rests on."""
+    if checked:
+        yield ""
+    for one in checked:
+        reason = f": {one.reason}" if one.reason else ""
+        yield Text.assemble(
+            "claim: ", one.claim.statement, " – ", (one.standing.value, _STYLES[one.standing]), reason
+        )
+        for figure, standing in one.figures:
+            yield f"  {_said(figure)}" + ("" if one.reason else f" – {standing.value}")
+        if one.figures:
+            yield f"  source: {one.claim.source}"
+
+
+def _said(figure: Figure) -> str:
+    over = f" over {figure.over}" if figure.over else ""
+    return (
+        f"{figure.server}{over}, {figure.workload}, {figure.metric}: {figure.value:.2f} "
+        f"({figure.low:.2f} … {figure.high:.2f})"
+    )

@@ -1,0 +1,316 @@
+"""One forward pass of the target's own model, taken apart: each of its modules is checked, then timed by itself.
+
+    python model_pass.py SOCKET SERVER_ARGUMENTS...
+
+The model is loaded by the target's own one-batch benchmark with a server's arguments, so attention backend, KV pool,
+linear layers and sampler are those of such a server. A pass is run for what it calls, and run again with each module
+checked and timed where it is called, on the arguments that it gets there.
+
+Request ``{"layers", "phase", "streams", "context", "new", "seed", "budget"}``: ``streams`` sequences
+of which ``context`` tokens are in the KV cache when the pass ends; a ``prefill`` pass computes the last ``new`` of
+each, a ``decode`` pass one. ``budget`` is how many seconds to spend on each timing; 0 times nothing. Answer::
+
+    {"method": how it was timed, "layers": how many the model was loaded with,
+     "parts": {name: {"calls": in the pass, "calls_in_layer": in one of its layers, "seconds": median of a call,
+                      "error": difference from float64, root mean square over root mean square; null without a reference,
+                      "tolerance": how large that may be}},
+     "pass_seconds": the pass as a whole, "copy_bytes_per_second", "matmul_flops_per_second": of this machine now}
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import json
+import random
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from link import serve
+from reference import difference
+
+_LAYER = re.compile(r"\.layers\.(\d+)\.")
+_CUPTI = 13  # the first release that FlashInfer's timer takes
+_CACHE_FILE = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
+_FEWEST, _MOST = 5, 30  # calls on a CPU; emptying its cache takes longer than most of them
+_COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}
+_MATRIX = {"cpu": 1024, "cuda": 8192}
+
+Wrapper = Callable[[str, torch.nn.Module, Callable[..., Any]], Callable[..., Any]]
+
+
+class Model:
+    """A model as the target's one-batch benchmark loads it, on one device, with the pass that was run last."""
+
+    def __init__(self, arguments: list[str], layers: int) -> None:
+        self.bench = bench_module()
+        self.bench.get_tokenizer = lambda *_, **__: None  # prompts are token ids
+        override = json.dumps({"num_hidden_layers": layers})
+        self.runner = load(self.bench, [*arguments, "--json-model-override-args", override])
+        self.layers, self.vocabulary = layers, int(self.runner.model_config.vocab_size)
+        self.device = str(self.runner.device)
+        self.batch: Any = None
+        self.ready: tuple[Any, ...] = ()
+
+    def prepare(self, request: Mapping[str, Any]) -> None:
+        """Bring the sequences to where the pass begins, and run it once."""
+        asked = tuple(request[name] for name in ("phase", "streams", "context", "new", "seed"))
+        if asked == self.ready:
+            return
+        bench, runner, source = self.bench, self.runner, random.Random(request["seed"])
+        runner.req_to_token_pool.clear()
+        runner.token_to_kv_pool_allocator.clear()
+        decode = request["phase"] == "decode"
+        length = request["context"] - decode
+        kept = 0 if decode else length - request["new"]
+        # The benchmark computes a prompt up to its cut, and the rest, of at least one token, in a second pass.
+        prompts = [
+            [source.randrange(self.vocabulary) for _ in range(length if kept else length + 1)]
+            for _ in range(request["streams"])
+        ]
+        settings = bench.BenchArgs(batch_size=(len(prompts),), cut_len=kept or length)
+        tokenizer = SimpleNamespace(encode=list)
+        ids, requests = bench.prepare_inputs_for_correctness_test(settings, tokenizer, prompts)
+        with replaced(runner, "forward", self._noting_batch(runner.forward)):
+            following, _, batch = bench.extend(requests, runner)
+            if decode:
+                bench.decode(following, batch, runner)
+            elif kept:
+                bench.prepare_extend_inputs_for_correctness_test(settings, ids, requests, runner)
+                bench.extend(requests, runner)
+        self.ready = asked
+
+    def _noting_batch(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def note(batch: Any, *arguments: Any, **keywords: Any) -> Any:
+            self.batch = batch
+            return forward(batch, *arguments, **keywords)
+
+        return note
+
+    def run(self) -> None:
+        """The pass once more: it writes the same keys and values into the same slots."""
+        output = self.runner.forward(self.batch)
+        self.runner.sample(getattr(output, "logits_output", output), self.batch)
+
+    @contextlib.contextmanager
+    def wrapped(self, wrapper: Wrapper) -> Iterator[None]:
+        """With every module's forward method wrapped."""
+        modules = {**dict(self.runner.model.named_modules()), "sampler": self.runner.sampler}
+        with contextlib.ExitStack() as stack:
+            for path, module in modules.items():
+                stack.enter_context(replaced(module, "forward", wrapper(path, module, module.forward)))
+            yield
+
+
+@contextlib.contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Another attribute of one object, until the end of the block."""
+    had, before = name in vars(owner), vars(owner).get(name)
+    object.__setattr__(owner, name, value)
+    try:
+        yield
+    finally:
+        if had:
+            object.__setattr__(owner, name, before)
+        else:
+            object.__delattr__(owner, name)
+
+
+def bench_module() -> Any:
+    """The target's one-batch benchmark, where this version has it."""
+    try:
+        return importlib.import_module("sglang.benchmark.one_batch")
+    except ModuleNotFoundError:
+        return importlib.import_module("sglang.bench_one_batch")
+
+
+def load(bench: Any, arguments: list[str]) -> Any:
+    """The model runner, made in the steps in which the benchmark's own main function makes it."""
+    parser = argparse.ArgumentParser()
+    bench.ServerArgs.add_cli_args(parser)
+    settings = bench.ServerArgs.from_cli_args(parser.parse_args(arguments))
+    if hasattr(settings, "resolve_once"):
+        settings.resolve_once()
+    bench._set_envs_and_config(settings)
+    if hasattr(bench, "publish"):
+        ranks = bench.SpawnRanks(world_rank=bench.spawn_world_rank(settings, tp_rank=0, pp_rank=0), gpu_id=0)
+        bench.publish(settings, role="scheduler", ranks=ranks)
+    if hasattr(bench, "_init_process_global_configs"):
+        bench._init_process_global_configs()
+    bench.configure_logger(settings, prefix=" TP0")
+    runner, _ = bench.load_model(settings, bench.PortArgs.init_new(settings), 0, 0)
+    return getattr(runner, "torch_runner", runner)
+
+
+class Timer:
+    """Times a call that finds a cold cache, as in a pass, where the weights of other layers went through it."""
+
+    def __init__(self, device: str) -> None:
+        self.gpu = device.startswith("cuda")
+        if self.gpu:
+            self.method = "CUPTI, cold L2" if has_cupti() else "CUDA events, cold L2"
+        else:
+            self.method, self.cold = (
+                "wall clock, cold cache",
+                torch.empty(2 * cache_bytes(), dtype=torch.int8),
+            )
+
+    def seconds(self, call: Callable[[], Any], budget: float) -> float:
+        """Median of a call, over about ``budget`` seconds and several calls."""
+        return self._gpu(call, budget) if self.gpu else self._cpu(call, budget)
+
+    def _gpu(self, call: Callable[[], Any], budget: float) -> float:
+        from flashinfer.testing import bench_gpu_time
+
+        milliseconds = bench_gpu_time(
+            call,
+            dry_run_time_ms=max(1, int(budget * 250)),
+            repeat_time_ms=max(1, int(budget * 1000)),
+            enable_cupti=self.method.startswith("CUPTI"),
+            cold_l2_cache=True,
+        )
+        return float(median(milliseconds)) / 1e3
+
+    def _cpu(self, call: Callable[[], Any], budget: float) -> float:
+        call()
+        taken: list[float] = []
+        while len(taken) < _FEWEST or (sum(taken) < budget and len(taken) < _MOST):
+            self.cold.fill_(len(taken) % 128)
+            begin = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - begin)
+        return median(taken)
+
+
+def has_cupti() -> bool:
+    """Whether FlashInfer's timer will find CUPTI."""
+    try:
+        importlib.import_module("cupti")
+        return int(version("cupti-python").partition(".")[0]) >= _CUPTI
+    except (ImportError, PackageNotFoundError):
+        return False
+
+
+def cache_bytes() -> int:
+    """Size of the processor's last cache, or a large one's."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(_CACHE_FILE.read_text().strip().removesuffix("K")) * 1024
+    return 2**25
+
+
+def layer_of(path: str) -> int | None:
+    """Which layer a module is in; None for one that is in none."""
+    found = _LAYER.search(f".{path}.")
+    return int(found[1]) if found else None
+
+
+def innermost(model: Model) -> list[str]:
+    """Paths of the modules that a pass calls and that call no other module, call by call."""
+    calls: list[str] = []
+
+    def note(path: str, _: torch.nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any, **keywords: Any) -> Any:
+            before = len(calls)
+            result = forward(*arguments, **keywords)
+            if len(calls) == before:
+                calls.append(path)
+            return result
+
+        return noted
+
+    with model.wrapped(note):
+        model.run()
+    return calls
+
+
+def measured(model: Model, paths: set[str], timer: Timer, budget: float) -> dict[str, dict[str, Any]]:
+    """These modules, each checked and timed at its first call in a pass."""
+    found: dict[str, dict[str, Any]] = {}
+
+    def look(path: str, module: torch.nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def looked(*arguments: Any, **keywords: Any) -> Any:
+            if path in paths and path not in found:
+                found[path] = difference(module, forward, model.runner, copied(arguments), keywords)
+                own = copied(arguments)  # it may write into them
+                if budget:
+                    found[path]["seconds"] = timer.seconds(lambda: forward(*own, **keywords), budget)
+            return forward(*arguments, **keywords)
+
+        return looked
+
+    with model.wrapped(look):
+        model.run()
+    return found
+
+
+def copied(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments whose tensors are their own."""
+    return tuple(one.clone() if isinstance(one, torch.Tensor) else one for one in arguments)
+
+
+def ceilings(timer: Timer, device: str, budget: float) -> dict[str, float]:
+    """What this machine can do at this moment: copy memory, and multiply matrices."""
+    kind = device.partition(":")[0]
+    source = torch.ones(_COPY_BYTES[kind], dtype=torch.uint8, device=device)
+    copy = torch.zeros_like(source)
+    left = torch.randn(_MATRIX[kind], _MATRIX[kind], dtype=torch.bfloat16, device=device)
+    return {
+        "copy_bytes_per_second": 2 * source.numel() / timer.seconds(lambda: copy.copy_(source), budget),
+        "matmul_flops_per_second": 2 * _MATRIX[kind] ** 3 / timer.seconds(lambda: left @ left, budget),
+    }
+
+
+models: list[Model] = []
+
+
+def measure(request: dict[str, Any]) -> dict[str, Any]:
+    """One pass, part by part."""
+    with torch.no_grad():
+        return _measured(request)
+
+
+def _measured(request: dict[str, Any]) -> dict[str, Any]:
+    if not models:
+        models.append(Model(sys.argv[2:], request["layers"]))
+    model, budget = models[0], request["budget"]
+    model.prepare(request)
+    calls, timer = innermost(model), Timer(model.device)
+    # Of a part that every layer has, the last layer's; some layers share theirs, and it counts for the first.
+    chosen = {part_name(path): path for path in calls}
+    parts = measured(model, set(chosen.values()), timer, budget)
+    names = Counter(part_name(path) for path in calls)
+    in_layers = Counter(part_name(path) for path in calls if layer_of(path) is not None)
+    answer: dict[str, Any] = {
+        "method": timer.method,
+        "layers": model.layers,
+        "parts": {
+            part_name(path): {
+                **part,
+                "calls": names[part_name(path)],
+                "calls_in_layer": in_layers[part_name(path)] // model.layers,
+            }
+            for path, part in parts.items()
+        },
+    }
+    if budget:
+        answer |= {"pass_seconds": timer.seconds(model.run, budget), **ceilings(timer, model.device, budget)}
+    return answer
+
+
+def part_name(path: str) -> str:
+    """What a module is called in every layer."""
+    return path.rpartition(".")[2]
+
+
+if __name__ == "__main__":
+    serve(measure)
