@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -298,7 +298,8 @@ def load_model(folder: ConfigFolder, name: str) -> Model:
     """
     if name in folder.names("models"):
         document = folder.read("models", name)
-        return _shape(name, document.get("config"), folder.path / "models" / f"{name}.yaml")
+        shape = _shape(name, document.get("config"), folder.path / "models" / f"{name}.yaml")
+        return replace(shape, written=_written(folder, name, document))
     directory = Path(name).expanduser()
     if (directory / "config.json").is_file():
         shape = _shape(directory.name, _read_json(directory / "config.json"), directory / "config.json")
@@ -383,6 +384,15 @@ def parse_tp_sets(text: str) -> tuple[TpSet, ...]:
         raise ConfigError(
             f"--tp-gpus {text!r}: give GPU indices, sets separated by ';', as in '0;0,1;0,1,2,3'"
         ) from None
+
+
+def _written(folder: ConfigFolder, name: str, document: Mapping[str, Any]) -> bool:
+    weights = document.get("weights", "dummy")
+    if weights not in ("dummy", "random"):
+        raise ConfigError(
+            f"{folder.path / 'models' / name}.yaml: weights is {weights!r}: give dummy or random"
+        )
+    return bool(weights == "random")
 
 
 def _read_json(file: Path) -> object:

@@ -213,7 +213,10 @@ CACHED = METRICS["cached_tokens"]
 
 def predicted(head: float, model: float, departure: Departure | None = None) -> Verdict:
     question = Question(
-        CACHED, Evidence([[head]], WORK, departure=departure), Evidence([[model]]), agreement="as the model says"
+        CACHED,
+        Evidence([[head]], WORK, departure=departure),
+        Evidence([[model]]),
+        agreement="as the model says",
     )
     return judge({"one": question}, POLICY)["one"]
 

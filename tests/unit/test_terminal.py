@@ -282,7 +282,9 @@ def test_a_sample_that_is_no_number_is_shown(metric, value):
     assert f"{value:g} " in row(run, metric)
 
 
-@pytest.mark.parametrize("metric", [name for name, metric in METRICS.items() if metric.kind is Kind.EXACT and name != DIVERGING])
+@pytest.mark.parametrize(
+    "metric", [name for name, metric in METRICS.items() if metric.kind is Kind.EXACT and name != DIVERGING]
+)
 def test_counts_have_no_interval(metric):
     """A count is shown on both sides, with its ratio where it changed, and nothing that noise would need."""
     changed = outcome(

@@ -180,13 +180,59 @@ def pass_values(times: PassTimes, shape: Shape, load: PassShape) -> dict[str, fl
     if attention is not None and "attention" in times.seconds:
         moved = attention.bytes / times.seconds["attention"]
         values["attention_bandwidth_share"] = moved / times.ceilings.bandwidth
+    calls = times.calls_at(shape.layers)
     return values | {
-        "kernel_calls": float(sum(times.calls_at(shape.layers).values())),
+        **{f"{part}_calls": float(count) for part, count in calls.items()},
+        "kernel_calls": float(sum(calls.values())),
         "pass_kernel_time": times.sum_at(shape.layers),
         "pass_coverage": times.coverage,
         "copy_bandwidth": times.ceilings.bandwidth,
         "matmul_rate": times.ceilings.rate,
     }
+
+
+@dataclass(frozen=True)
+class PassPart:
+    """One row of a pass.
+
+    Attributes:
+        calls: in a pass of the whole model.
+        seconds: of one call.
+        share: of all kernels' time.
+        cost, limit_share, binding: None for a part whose work nobody has written down here.
+    """
+
+    name: str
+    calls: int
+    seconds: float
+    share: float
+    cost: Cost | None
+    limit_share: float | None
+    binding: str | None
+
+
+def pass_parts(values: Mapping[str, float], shape: Shape, load: PassShape) -> list[PassPart]:
+    """The rows of a pass, in its order, from its `pass_values` or from means of them."""
+    ceilings = Ceilings(values["copy_bandwidth"], values["matmul_rate"])
+    names = [name.removesuffix("_calls") for name in values if name.endswith("_calls")]
+    known = [name for name in (*PARTS.values(), *names) if f"{name}_time" in values and name in names]
+    whole = sum(values[f"{name}_calls"] * values[f"{name}_time"] for name in dict.fromkeys(known))
+    return [_part(name, values, cost(name, shape, load), ceilings, whole) for name in dict.fromkeys(known)]
+
+
+def _part(
+    name: str, values: Mapping[str, float], least: Cost | None, ceilings: Ceilings, whole: float
+) -> PassPart:
+    calls, seconds = round(values[f"{name}_calls"]), values[f"{name}_time"]
+    return PassPart(
+        name=name,
+        calls=calls,
+        seconds=seconds,
+        share=calls * seconds / whole,
+        cost=least,
+        limit_share=None if least is None else ceilings.seconds(least) / seconds,
+        binding=None if least is None else ceilings.binding(least),
+    )
 
 
 def pass_times(said: Mapping[str, Any]) -> PassTimes:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Model:
-    """A model to serve: a shape with dummy weights, or a checkpoint.
+    """A model to serve: a shape with weights that nobody trained, or a checkpoint.
 
     Attributes:
         name: the label in tables and baselines, e.g. ``llama-3-8b``.
-        config: the Hugging Face ``config.json`` to write out, for dummy weights; empty for a checkpoint.
-        path: a checkpoint directory or hub name; None for a shape with dummy weights.
+        config: the Hugging Face ``config.json`` to write out, for a shape; empty for a checkpoint.
+        path: a checkpoint directory or hub name; None for a shape.
+        written: whether the weights of a shape are written out, so that its answers depend on all of it.
         vocab_size: number of token ids a prompt may draw from.
         context_length: longest sequence, in tokens, that the model takes.
     """
@@ -23,11 +24,12 @@ class Model:
     context_length: int
     config: Mapping[str, object] = field(default_factory=dict)
     path: str | None = None
+    written: bool = False
 
     @property
     def dummy(self) -> bool:
-        """Whether the weights are random."""
-        return self.path is None
+        """Whether SGLang makes up the weights."""
+        return self.path is None and not self.written
 
 
 @dataclass(frozen=True)

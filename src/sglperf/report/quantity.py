@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
-_RATES = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
+_SIZES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
@@ -21,8 +21,8 @@ def quantity(value: float, unit: str) -> str:
         return _digits(value)
     if unit == "tok/s" and value >= 999_999.5:
         return f"{_digits(value / 1e6)} Mtok/s"
-    if unit in ("B/s", "FLOP/s"):
-        scale, prefix = next(((s, p) for s, p in _RATES if abs(value) >= s), (1.0, ""))
+    if unit in ("B/s", "FLOP/s", "B", "FLOP"):
+        scale, prefix = next(((s, p) for s, p in _SIZES if abs(value) >= s), (1.0, ""))
         return f"{_digits(value / scale)} {prefix}{unit}"
     if unit in ("tok", "calls", "answers") and value == int(value) and abs(value) < 1e8:
         return f"{int(value):,} {unit}".replace(",", " ")

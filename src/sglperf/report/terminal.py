@@ -19,6 +19,7 @@ from sglperf.core.verdict import Status, Verdict
 from sglperf.report.contrast import claim_parts, contrast_parts
 from sglperf.report.explanation import explanation_parts
 from sglperf.report.quantity import center, quantity
+from sglperf.report.roofline import roofline_parts
 
 if TYPE_CHECKING:
     from sglperf.config import Settings
@@ -103,8 +104,11 @@ def _table(outcome: Outcome, asks: list[Ask]) -> Table:
     for name, columns in _COLUMNS.items():
         table.add_column(name, justify="right", no_wrap=True, width=columns)
     table.add_column("verdict", no_wrap=True, width=12)
+    # Figures of a whole pass have a table of their own.
+    in_pass = any(ask.metric == "pass_kernel_time" for ask in asks)
     for ask in asks:
-        table.add_row(*_row(outcome, ask))
+        if METRICS[ask.metric].judged or not in_pass:
+            table.add_row(*_row(outcome, ask))
     return table
 
 
@@ -165,6 +169,7 @@ def _parts(outcome: Outcome, settings: Settings) -> Iterator[str | Table | Text]
     for label, change in outcome.changes.items():
         if label not in outcome.explanations:
             yield from _context(label, change.every)
+    yield from roofline_parts(outcome.measured)
     yield from contrast_parts(outcome.contrasts)
     yield from claim_parts(outcome.claims)
     for explanation in outcome.explanations.values():

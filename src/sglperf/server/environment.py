@@ -70,7 +70,7 @@ def server_environment(
     environment |= (
         _cpu_environment(target, config, place) if config.device == "cpu" else _cuda_environment(place)
     )
-    if config.model.dummy:
+    if config.model.path is None:
         environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     return {**environment, **config.environment}
 

@@ -1,4 +1,4 @@
-"""A model on disk: the ``config.json`` of a shape with dummy weights, or the user's checkpoint."""
+"""A model on disk: the ``config.json`` of a shape, with weights if it has any, or the user's checkpoint."""
 
 from __future__ import annotations
 
@@ -6,32 +6,52 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from safetensors.numpy import save_file
+
 from sglperf.core.server_config import Model
+from sglperf.core.shape import shape_of
 from sglperf.errors import ConfigError, StoreError
+from sglperf.server.weights import SEED, Weights, random_weights
+
+_WEIGHTS = "model.safetensors"
 
 
 def materialize(model: Model, directory: Path) -> str:
     """What ``--model-path`` gets.
 
-    For a shape with dummy weights, ``directory/NAME-HASH`` with its ``config.json`` written atomically,
-    so that two runs may write the same one. For a checkpoint, its directory or its hub name.
+    For a shape, ``directory/NAME-HASH`` with its files written atomically, so that two runs may write the same ones.
+    For a checkpoint, its directory or its hub name.
 
     Raises:
-        ConfigError: the checkpoint directory does not exist.
-        StoreError: the file cannot be written.
+        ConfigError: the checkpoint directory does not exist, or no weights can be made for the shape.
+        StoreError: a file cannot be written.
     """
     if model.path is not None:
         return _checkpoint(model.path)
     text = json.dumps(dict(model.config), indent=2, sort_keys=True) + "\n"
-    folder = directory / f"{model.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256(text.encode() + (f"weights {SEED}".encode() if model.written else b""))
+    folder = directory / f"{model.name}-{digest.hexdigest()[:8]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "config.json", text)
+        if model.written and not (folder / _WEIGHTS).exists():
+            _write(folder / _WEIGHTS, partial(save_file, _weights(model)))
+        _write(folder / "config.json", lambda path: Path(path).write_text(text, encoding="utf-8"))
     except OSError as error:
-        raise StoreError(f"cannot write {folder}/config.json: {error}. Choose a writable folder") from error
+        raise StoreError(f"cannot write a model into {folder}: {error}. Choose a writable folder") from error
     return str(folder)
+
+
+def _weights(model: Model) -> dict[str, Weights]:
+    shape = shape_of(model)
+    if shape is None:
+        raise ConfigError(
+            f"model {model.name} is no dense Llama, so no weights can be made for it: leave out weights"
+        )
+    return random_weights(shape)
 
 
 def _checkpoint(path: str) -> str:
@@ -43,11 +63,12 @@ def _checkpoint(path: str) -> str:
     return path
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, fill: Callable[[str], object]) -> None:
+    """Another process sees the whole file or none."""
     handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
+    os.close(handle)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        fill(name)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -1,0 +1,63 @@
+"""A forward pass kernel by kernel, beside the machine's limits, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from statistics import median
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from sglperf.core.roofline import PassShape, pass_parts
+from sglperf.core.shape import shape_of
+from sglperf.report.quantity import quantity
+
+if TYPE_CHECKING:
+    from sglperf.evidence import Measured
+    from sglperf.plan import Ask
+
+_COLUMNS = {"calls": 6, "a call": 10, "of all": 7, "moves": 9, "computes": 11, "bound by": 8, "of limit": 8}
+
+
+def roofline_parts(measured: Measured) -> Iterator[str | Table | Text]:
+    """A table for each pass of which all kernels were asked for."""
+    for ask in measured.plan.asks:
+        load = getattr(ask.workload, "load", None)
+        if ask.metric == "pass_kernel_time" and isinstance(load, PassShape):
+            yield from _pass(measured, ask, load)
+
+
+def _pass(measured: Measured, ask: Ask, load: PassShape) -> Iterator[str | Table | Text]:
+    rounds = [round_ for round_ in measured.rounds("head", ask) if ask.metric in round_.values]
+    shape = shape_of(ask.config.model)
+    if not rounds or shape is None:
+        return
+    values = {name: median(one.values[name] for one in rounds) for name in rounds[0].values}
+    yield ""
+    yield Text(f"{ask.workload.label} · {ask.config.label} · {ask.config.model.name}", style="bold")
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("kernel", no_wrap=True, width=16)
+    for name, width in _COLUMNS.items():
+        table.add_column(name, justify="right", no_wrap=True, width=width)
+    for part in pass_parts(values, shape, load):
+        table.add_row(
+            part.name,
+            str(part.calls),
+            quantity(part.seconds, "s"),
+            f"{part.share:.1%}",
+            quantity(part.cost.bytes, "B") if part.cost else "",
+            quantity(part.cost.flops, "FLOP") if part.cost else "",
+            part.binding or "",
+            "" if part.limit_share is None else f"{part.limit_share:.1%}",
+        )
+    yield table
+    yield _summary(values, rounds[0].method)
+
+
+def _summary(values: Mapping[str, float], method: str) -> str:
+    return (
+        f"all kernels {quantity(values['pass_kernel_time'], 's')}; in a pass of two layers they account for "
+        f"{values['pass_coverage']:.0%}. Limits, measured beside them: copy {quantity(values['copy_bandwidth'], 'B/s')}, "
+        f"bf16 product {quantity(values['matmul_rate'], 'FLOP/s')}. Timed by {method}"
+    )
