@@ -30,7 +30,7 @@ from sglperf.config import (
 from sglperf.core.catalogue import METRICS
 from sglperf.core.metric import Kind
 from sglperf.core.server_config import ServerConfig
-from sglperf.errors import InconclusiveWarning, SglperfError, UsageError
+from sglperf.errors import ConfigError, InconclusiveWarning, SglperfError, UsageError
 from sglperf.options import given_options
 from sglperf.plan import Ask, Plan, check_ask, make_plan
 from sglperf.workload.shapes import Workload
@@ -153,24 +153,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     try:
         configs = suite.configs(metafunc.definition)
+        sweeps = {
+            name: _sweep(suite, name)
+            for mark in metafunc.definition.iter_markers("sweep")
+            for name in mark.args
+        }
+        metrics = dict.fromkeys(
+            ask.metric
+            for parameters in _combinations(metafunc, {"server": configs, **sweeps})
+            for ask in planned_asks(suite, metafunc.definition, metafunc.function, parameters)
+        )
     except SglperfError as error:
         _cannot_be_configured(metafunc, error)
         return
     metafunc.parametrize(
         "server", configs, indirect=True, ids=[config.label for config in configs], scope="session"
     )
-    sweeps = {
-        name: _sweep(metafunc, suite, name)
-        for mark in metafunc.definition.iter_markers("sweep")
-        for name in mark.args
-    }
     for name, values in sweeps.items():
         metafunc.parametrize(name, values, ids=[f"{name.removesuffix('_tokens')}{value}" for value in values])
-    metrics = dict.fromkeys(
-        ask.metric
-        for parameters in _combinations(metafunc, {"server": configs, **sweeps})
-        for ask in planned_asks(suite, metafunc.definition, metafunc.function, parameters)
-    )
     judged = [_metric_parameter(name) for name in metrics if name not in METRICS or METRICS[name].judged]
     metafunc.parametrize("measure", judged, indirect=True)
 
@@ -184,12 +184,12 @@ def _cannot_be_configured(metafunc: pytest.Metafunc, error: SglperfError) -> Non
     metafunc.parametrize("measure", [None], indirect=True, ids=["nothing"])
 
 
-def _sweep(metafunc: pytest.Metafunc, suite: Suite, name: str) -> tuple[int, ...]:
+def _sweep(suite: Suite, name: str) -> tuple[int, ...]:
     values = suite.settings.sweeps.get(name, ())
     if not values:
-        raise pytest.UsageError(
-            f"{metafunc.definition.nodeid}: profile {suite.settings.profile} has no values for sweep {name!r}: "
-            f"add sweeps.{name} to {suite.settings.origin('sweeps')}"
+        raise ConfigError(
+            f"profile {suite.settings.profile} has no values for sweep {name!r}: add sweeps.{name} to "
+            f"{suite.settings.origin('sweeps')}"
         )
     return values
 

@@ -78,3 +78,9 @@ HALF_THE_POOL: Edit = (
     "        user_limit = get_schedule().max_total_tokens\n",
     "        user_limit = get_schedule().max_total_tokens // 2\n",
 )
+PAGE_NOT_SEEN: Edit = (
+    "srt/layers/attention/torch_native_backend.py",
+    "            # index for each token in the sequence.\n\n            req_pool_idx = req_pool_indices[seq_idx]\n",
+    "            # index for each token in the sequence.\n\n            req_pool_idx = req_pool_indices[seq_idx]\n"
+    "            end_kv = max(1, end_kv - 16)\n",
+)

@@ -118,13 +118,3 @@ def test_two_ranks(recorded: Suite) -> None:
     assert ended.code == 0, ended.output
     assert [launch["resolved"]["tp_size"] for launch in ended.run["launches"]] == [2]
     assert ended.status("repeat", "cached_tokens") == "new"
-
-
-@pytest.mark.skipif(
-    shutil.which("g++") is None, reason="flex_attention on a CPU compiles C++, and there is no g++"
-)
-def test_flex_attention(recorded: Suite) -> None:
-    """The flex_attention backend starts and serves."""
-    ended = recorded.run(*EXACT_ONLY, "-k", "reuse", "--attention-backend=flex_attention", "--baseline=off")
-    assert ended.code == 0, ended.output
-    assert ended.run["launches"][0]["resolved"]["attention_backend"] == "flex_attention"

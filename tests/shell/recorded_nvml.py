@@ -15,11 +15,13 @@ Where the answers come from:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pynvml
 
 MIB = 2**20
@@ -37,20 +39,38 @@ class Fails:
 
 @dataclass(frozen=True)
 class ByArgument:
-    """An answer that depends on the first argument after the handle; others are not supported."""
+    """An answer that depends on the argument after the handle, or on the tuple of several; others are not supported."""
 
     answers: Mapping[Any, Any]
+
+
+@dataclass(frozen=True)
+class Live:
+    """An answer that is computed whenever it is asked for."""
+
+    answer: Callable[[], Any]
+
+
+class InTurn:
+    """A GPU that changes: its moments in order, of which the last one stays.
+
+    A moment lasts until the GPU's handle is asked for again. So what is asked through one handle, as all of a
+    sample is, comes from one moment, and a recording can say what each sample will see.
+    """
+
+    def __init__(self, *moments: Mapping[str, Any] | Fails) -> None:
+        self.moments = moments
 
 
 @dataclass(frozen=True)
 class Recording:
     """A machine: what starting the library, the system's functions, and each GPU's functions answer.
 
-    ``gpus`` holds one mapping a GPU, or `Fails` for one whose handle cannot be had.
+    ``gpus`` holds one mapping a GPU, `Fails` for one whose handle cannot be had, or both of them `InTurn`.
     ``paths`` holds the common ancestor of each pair, ``(low, high)``, in NVML's levels.
     """
 
-    gpus: tuple[Mapping[str, Any] | Fails, ...] = ()
+    gpus: tuple[Mapping[str, Any] | Fails | InTurn, ...] = ()
     paths: Mapping[tuple[int, int], int] = field(default_factory=dict)
     start: Fails | None = None
     driver: str = "580.159.04"
@@ -68,12 +88,14 @@ class RecordedNvml:
     Attributes:
         calls: the name of every function called, in order.
         opened: how often the library is initialized and not yet shut down.
+        handles: GPU → how often its handle was asked for, which is how far an `InTurn` has come.
     """
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self.calls: list[str] = []
         self.opened = 0
+        self.handles: Counter[int] = Counter()
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("nvml"):
@@ -87,7 +109,7 @@ class RecordedNvml:
             return system[name](*arguments)
         assert self.opened, f"{name} before the library is initialized"
         index, *rest = arguments
-        gpu = self.recording.gpus[index]
+        gpu = self._moment(index)
         assert not isinstance(gpu, Fails), f"{name} on GPU {index}, which has no handle"
         assert name in gpu, f"{name} is not recorded"
         return _answer(gpu[name], rest)
@@ -114,10 +136,17 @@ class RecordedNvml:
         self.opened -= 1
 
     def _handle(self, index: int) -> int:
-        gpu = self.recording.gpus[index]
+        self.handles[index] += 1
+        gpu = self._moment(index)
         if isinstance(gpu, Fails):
             raise gpu.error()
         return index
+
+    def _moment(self, index: int) -> Mapping[str, Any] | Fails:
+        gpu = self.recording.gpus[index]
+        if isinstance(gpu, InTurn):
+            return gpu.moments[min(self.handles[index], len(gpu.moments)) - 1]
+        return gpu
 
     def _process_name(self, pid: int) -> str:
         return str(_answer(self.recording.process_names.get(pid, Fails("NVML_ERROR_NOT_FOUND")), []))
@@ -129,7 +158,9 @@ class RecordedNvml:
 
 def _answer(recorded: Any, arguments: list[Any]) -> Any:
     if isinstance(recorded, ByArgument):
-        recorded = recorded.answers.get(arguments[0], NOT_SUPPORTED)
+        recorded = recorded.answers.get(*arguments if len(arguments) == 1 else [tuple(arguments)], NOT_SUPPORTED)
+    if isinstance(recorded, Live):
+        recorded = recorded.answer()
     if isinstance(recorded, Fails):
         raise recorded.error()
     return recorded
@@ -148,6 +179,7 @@ def gpu(index: int, name: str, memory_mib: int, bus: str, **others: Any) -> dict
         "PersistenceMode": 1,
         "MigMode": [0, 0],
         "EccMode": [1, 1],
+        "TotalEccErrors": ecc_errors(0),
         **clocks(1980, 2619, sm=345),
         "CurrentClocksEventReasons": pynvml.nvmlClocksEventReasonGpuIdle,
         "TemperatureV": 31,
@@ -168,6 +200,25 @@ def clocks(sm_max: int, memory: int, sm: int = 210) -> dict[str, ByArgument]:
         "MaxClockInfo": ByArgument({sm_clock: sm_max, memory_clock: memory}),
         "ClockInfo": ByArgument({sm_clock: sm, memory_clock: memory}),
     }
+
+
+def ecc_errors(uncorrected: int) -> ByArgument:
+    """Memory errors since the driver was loaded; more were corrected, and there were more in the GPU's life."""
+    wrong, now = pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
+    corrected, ever = pynvml.NVML_MEMORY_ERROR_TYPE_CORRECTED, pynvml.NVML_AGGREGATE_ECC
+    return ByArgument(
+        {
+            (wrong, now): uncorrected,
+            (wrong, ever): 3 * uncorrected + 5,
+            (corrected, now): 11,
+            (corrected, ever): 200,
+        }
+    )
+
+
+def processes(*pids: int) -> list[SimpleNamespace]:
+    """Compute processes as NVML lists them."""
+    return [SimpleNamespace(pid=pid, usedGpuMemory=20_000 * MIB) for pid in pids]
 
 
 def _nvlinks(ends: list[tuple[int, str]]) -> dict[str, ByArgument]:
@@ -266,7 +317,7 @@ PCIE_X2 = Recording(  # two L40S below one host bridge, no NVLink, one of them w
             PersistenceMode=0,
             CurrentClocksEventReasons=pynvml.nvmlClocksEventReasonSwPowerCap
             | pynvml.nvmlClocksEventReasonHwThermalSlowdown,
-            ComputeRunningProcesses=[SimpleNamespace(pid=4242, usedGpuMemory=20_000 * MIB)],
+            ComputeRunningProcesses=processes(4242),
             GraphicsRunningProcesses=[SimpleNamespace(pid=1313, usedGpuMemory=None)],
         ),
     ),
@@ -322,3 +373,63 @@ OLD_DRIVER = Recording(  # answers only under the older names of two functions
     driver="470.82.01",
     cuda=11040,
 )
+
+
+def h100(index: int = 0, **others: Any) -> dict[str, Any]:
+    """An H100; ``others`` as for `gpu`."""
+    return gpu(index, "NVIDIA H100 80GB HBM3", 81_559, _H100_BUSES[index], **others)
+
+
+def hot(**others: Any) -> dict[str, Any]:
+    """An H100 that its own hardware slows down."""
+    slow: dict[str, Any] = {
+        **clocks(1980, 2619, sm=1155),
+        "CurrentClocksEventReasons": pynvml.nvmlClocksEventReasonSwPowerCap
+        | pynvml.nvmlClocksEventReasonHwThermalSlowdown,
+        "TemperatureV": 88,
+        "PowerUsage": 512_003,
+    }
+    return h100(**slow | others)
+
+
+def our_servers(offset: int = 0) -> Live:
+    """What a GPU lists while this process's servers, doubles of SGLang, are up.
+
+    Args:
+        offset: from a pid here to the driver's number for it: not 0 where a container has numbers of its own.
+    """
+
+    def listed() -> list[SimpleNamespace]:
+        below = psutil.Process().children(recursive=True)
+        return processes(*(one.pid + offset for one in below if _is_server(one)))
+
+    return Live(listed)
+
+
+def _is_server(process: psutil.Process) -> bool:
+    try:
+        return "sglang.launch_server" in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+# Machines for whole runs. A run asks for a GPU's handle when it looks at the machine, makes its watch, leases the GPU,
+# and once its server is up; then twice in each round, or more often in a long one. Its warm-up is the first of these.
+_UP, _ROUND = 4, 2
+_IN_A_CONTAINER = our_servers(1_000_000)
+WELL = Recording((h100(ComputeRunningProcesses=our_servers()),))
+WELL_IN_A_CONTAINER = Recording((h100(ComputeRunningProcesses=_IN_A_CONTAINER),))
+ALWAYS_HOT = Recording((hot(),))
+HOT_THEN_WELL = Recording((InTurn(*[hot()] * (_UP + 5 * _ROUND), h100()),))
+ECC_ERRORS = Recording((InTurn(*[h100(TotalEccErrors=ecc_errors(2 + n)) for n in range(200)]),))
+LOST_MIDWAY = Recording((InTurn(*[h100()] * (_UP + _ROUND + 1), LOST),))
+NEIGHBOUR_BEFORE = Recording((h100(ComputeRunningProcesses=processes(4242)),))
+NEIGHBOUR_COMES = Recording(
+    (
+        InTurn(
+            *[h100(ComputeRunningProcesses=_IN_A_CONTAINER)] * _UP,
+            h100(ComputeRunningProcesses=Live(lambda: [*processes(4242), *_IN_A_CONTAINER.answer()])),
+        ),
+    )
+)
+HIDDEN_PIDS = Recording((h100(ComputeRunningProcesses=Fails("NVML_ERROR_NO_PERMISSION")),))

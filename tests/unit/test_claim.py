@@ -1,0 +1,294 @@
+"""What a run's figures say of a statement, and what a file of statements must hold."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from sglperf.config import ConfigFolder, load_claims
+from sglperf.core.catalogue import METRICS
+from sglperf.core.claim import Claim, Figure, Standing, check
+from sglperf.errors import ConfigError
+
+SHIPPED = ConfigFolder(Path(__file__).parents[2] / "config")
+A100 = "NVIDIA A100-SXM4-80GB"
+HOLDS, FAILS, OPEN, NOT_MEASURED = Standing
+
+
+def claim(**changes: Any) -> Claim:
+    """A claim that one server is 10 to 20 % faster."""
+    known: dict[str, Any] = {
+        "statement": "One is faster than the other",
+        "source": "a report",
+        "area": "backend",
+        "where": {"gpu": "A100", "models": ["llama"]},
+        "figures": [
+            {"metric": metric, "workload": "decode-.*", "server": "flashinfer", "over": "triton"}
+            for metric in ("inter_token_latency", "decode_throughput")
+        ],
+        "least": 1.1,
+        "most": 1.2,
+    }
+    return Claim.model_validate(known | changes)
+
+
+def figure(low: float = 1.14, high: float = 1.16, **changes: Any) -> Figure:
+    known: dict[str, Any] = {
+        "model": "llama",
+        "server": "flashinfer",
+        "over": "triton",
+        "workload": "decode-p512-n64-s8",
+        "metric": "inter_token_latency",
+        "value": 1.15,
+    }
+    return Figure(low=low, high=high, **known | changes)
+
+
+# Standing
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "standing"),
+    [
+        (1.14, 1.16, HOLDS),
+        (1.1, 1.2, HOLDS),
+        (1.0, 1.09, FAILS),
+        (1.21, 1.3, FAILS),
+        (1.05, 1.15, OPEN),
+        (1.15, 1.25, OPEN),
+        (1.0, 1.3, OPEN),
+        (1.0, 1.1, OPEN),
+        (1.2, 1.3, OPEN),
+        (0.0, math.inf, OPEN),
+        (math.nan, math.nan, OPEN),
+    ],
+)
+def test_an_interval_is_inside_outside_or_across(low, high, standing):
+    """Inside it holds, outside it does not, across a bound nobody can tell; the bounds themselves are inside."""
+    checked = check("x", claim(), [figure(low, high)], A100)
+
+    assert checked.standing == standing
+    assert checked.figures == ((figure(low, high), standing),) or math.isnan(low)
+    assert (checked.name, checked.claim, checked.reason) == ("x", claim(), "")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "low", "high", "standing"),
+    [
+        ({"most": None}, 1.11, math.inf, HOLDS),
+        ({"most": None}, 1.0, math.inf, OPEN),
+        ({"most": None}, 5.0, 9.0, HOLDS),
+        ({"most": None}, 0.5, 1.0, FAILS),
+        ({"least": None}, 0.0, 1.19, HOLDS),
+        ({"least": None}, 0.0, 1.3, OPEN),
+        ({"least": None}, 1.3, 1.4, FAILS),
+        ({"least": None, "most": None}, 0.0, math.inf, HOLDS),
+    ],
+)
+def test_a_bound_that_is_not_set_is_kept_by_everything(bounds, low, high, standing):
+    """At least so much, or at most so much: the other side is open."""
+    assert check("x", claim(**bounds), [figure(low, high)], A100).standing == standing
+
+
+@given(st.floats(0.1, 5), st.floats(0, 5), st.floats(0.1, 5), st.floats(0, 5), st.floats(0, 1))
+def test_what_holds_or_fails_does_so_for_every_value_of_the_interval(low, width, least, range_, share):
+    """No value of an interval that holds is out of bounds, and none of one that fails is in them."""
+    high, most, value = low + width, least + range_, min(low + share * width, low + width)
+    standing = check("x", claim(least=least, most=most), [figure(low, high)], A100).standing
+    within = least <= value <= most
+
+    assert not (standing == HOLDS and not within)
+    assert not (standing == FAILS and within)
+
+
+@pytest.mark.parametrize(
+    ("others", "standing"),
+    [
+        ([(1.14, 1.16)], HOLDS),
+        ([(1.14, 1.16), (1.0, 1.3)], OPEN),
+        ([(1.0, 1.3), (1.0, 1.05)], FAILS),
+        ([(1.0, 1.05), (1.14, 1.16)], FAILS),
+        ([(1.3, 1.4), (1.0, 1.3)], FAILS),
+    ],
+)
+def test_it_holds_only_if_it_holds_for_each_figure(others, standing):
+    """One figure that fails is enough; else one that is open is; each keeps what it says by itself."""
+    figures = [
+        figure(),
+        *(figure(low, high, metric="decode_throughput", workload=f"decode-s{low}") for low, high in others),
+    ]
+    checked = check("x", claim(), figures, A100)
+
+    assert checked.standing == standing
+    assert [one for one, _ in checked.figures] == figures
+    assert checked.figures[0][1] == HOLDS
+
+
+# Whom it speaks of
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metric": "time_to_first_token"},
+        {"server": "fa3"},
+        {"over": "fa3"},
+        {"over": None},
+        {"workload": "prefill-p512-r4"},
+        {"workload": "some-decode-p512"},
+    ],
+)
+def test_another_figure_does_not_count(change):
+    """Metric, servers and the whole of the workload's label must fit; without a figure, nothing was measured."""
+    checked = check("x", claim(), [figure(1.0, 1.05, **change)], A100)
+
+    assert (checked.standing, checked.figures) == (NOT_MEASURED, ())
+    assert checked.reason == "nothing of it was measured"
+
+
+def test_a_figure_beside_others_is_told_apart():
+    """What is not meant neither counts nor is shown."""
+    checked = check("x", claim(), [figure(1.0, 1.05, metric="copy_bandwidth"), figure()], A100)
+
+    assert checked.standing == HOLDS
+    assert checked.figures == ((figure(), HOLDS),)
+
+
+def test_a_workload_is_matched_to_its_end():
+    """An expression for a part of the label is not one for the whole."""
+    part = claim(figures=[{"metric": "inter_token_latency", "workload": "decode-p512", "over": "triton"}])
+
+    assert check("x", part, [figure()], A100).standing == NOT_MEASURED
+
+
+def test_a_claim_may_leave_the_server_open():
+    """Then it is about every server, on its own where it names none to compare with."""
+    anyone = claim(figures=[{"metric": "attention_bandwidth_share", "workload": "decode-pass-.*"}], least=0.8)
+    alone = {"metric": "attention_bandwidth_share", "workload": "decode-pass-c4096-s8", "over": None}
+
+    checked = check("x", anyone, [figure(server="fa3", **alone), figure(server="triton", **alone)], A100)
+    assert (checked.standing, len(checked.figures)) == (HOLDS, 2)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "here"),
+    [("NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3"), (None, "a CPU"), ("", "a CPU")],
+)
+def test_on_another_machine_it_says_nothing(gpu, here):
+    """What the figures say by themselves is kept, whose machine it is is named."""
+    checked = check("x", claim(), [figure(1.0, 1.05)], gpu)
+
+    assert checked.standing == NOT_MEASURED
+    assert checked.figures == ((figure(1.0, 1.05), FAILS),)
+    assert checked.reason == f"it speaks of A100, this is {here}"
+
+
+def test_of_another_model_it_says_nothing():
+    """Both models are named."""
+    bounds = {"gpu": "A100", "models": ["llama", "llama-2"]}
+    figures = [figure(1.0, 1.05, model="qwen"), figure(1.0, 1.05, model="gemma")]
+    checked = check("x", claim(where=bounds), figures, A100)
+
+    assert checked.standing == NOT_MEASURED
+    assert [standing for _, standing in checked.figures] == [FAILS, FAILS]
+    assert checked.reason == "it speaks of llama, llama-2, this is gemma, qwen"
+
+
+def test_of_one_of_its_models_it_speaks():
+    """Not all that it names need be there."""
+    bounds = {"gpu": "A100", "models": ["llama", "llama-2"]}
+
+    assert check("x", claim(where=bounds), [figure()], A100).standing == HOLDS
+
+
+@pytest.mark.parametrize("gpu", [None, A100])
+def test_a_claim_about_anything_is_checked_anywhere(gpu):
+    """Neither machine nor model set: a CPU and a small model will do."""
+    assert check("x", claim(where={}), [figure(model="tiny")], gpu).standing == HOLDS
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"where": {"gpu": "A100("}}, "where.gpu"),
+        ({"figures": [{"metric": "inter_token_latency", "workload": "decode-["}]}, "figures.0.workload"),
+    ],
+)
+def test_a_bad_expression_is_refused(change, place):
+    """Where it stands and that it is none is said, before anything is measured."""
+    with pytest.raises(ValidationError, match="not a regular expression") as caught:
+        claim(**change)
+    assert ".".join(map(str, caught.value.errors()[0]["loc"])) == place
+
+
+@pytest.mark.parametrize("change", [{"least": 0}, {"most": -1.0}, {"figures": []}, {"where": {"gpus": ""}}])
+def test_what_makes_no_sense_is_refused(change):
+    """A bound that is not above zero, no figure at all, a word that is not known."""
+    with pytest.raises(ValidationError):
+        claim(**change)
+
+
+def test_the_shipped_claims():
+    """Each is understood, and speaks of metrics, models and an area that exist."""
+    claims = load_claims(SHIPPED)
+
+    assert list(claims) == SHIPPED.names("claims") != []
+    for one in claims.values():
+        assert {wanted.metric for wanted in one.figures} <= set(METRICS)
+        assert set(one.where.models) <= set(SHIPPED.names("models"))
+        assert one.statement
+        assert one.source
+        assert one.least or one.most
+
+
+GOOD = "statement: s\nsource: t\narea: decode\nfigures: [{metric: inter_token_latency, workload: '.*'}]\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ConfigFolder:
+    """A configuration with one good claim."""
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "good.yaml").write_text(GOOD)
+    return ConfigFolder(tmp_path)
+
+
+def test_claims_are_named_by_their_files(folder):
+    """Bounds and conditions that are left out are open."""
+    (one,) = load_claims(folder).items()
+
+    assert one[0] == "good"
+    assert (one[1].least, one[1].most, one[1].where.gpu, one[1].where.models) == (None, None, "", ())
+
+
+def test_no_claims_are_none(tmp_path):
+    """A folder without statements makes none."""
+    assert load_claims(ConfigFolder(tmp_path)) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD + "lest: 1.1\n", "lest: Extra inputs are not permitted"),
+        (GOOD.replace("figures", "figure"), "figures: Field required"),
+        (GOOD.replace("workload: '.*'", "workload: '('"), "figures.0.workload: not a regular expression"),
+        (GOOD + "where: {gpu: '['}\n", "where.gpu: not a regular expression"),
+        ("[1, 2]", "expected a mapping"),
+    ],
+)
+def test_a_claim_that_is_not_understood_is_named(folder, text, said):
+    """File, place and problem, in one line that a person can act on."""
+    file = folder.path / "claims" / "bad.yaml"
+    file.write_text(text)
+
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'{file}: {said}')}[^\\n]*$"):
+        load_claims(folder)
