@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sglperf.config import Settings
 from sglperf.core.catalogue import METRICS
 from sglperf.core.derive import growth
 from sglperf.core.gates import Gate
@@ -14,8 +15,8 @@ from sglperf.core.roofline import PARTS, pass_times, pass_values
 from sglperf.core.server_config import ServerConfig
 from sglperf.core.shape import shape_of
 from sglperf.errors import MeasurementError
-from sglperf.job import Job
 from sglperf.plan import Load
+from sglperf.target.build import Target
 from sglperf.workload.passes import Pass
 from sglperf.workload.shapes import TreeGrowth, Workload
 
@@ -45,22 +46,22 @@ class Answer:
         return {name: value for name, value in self.values.items() if not gates or name in exact}
 
 
-def request(job: Job, load: Load) -> dict[str, Any]:
+def request(settings: Settings, config: ServerConfig, target: Target, load: Load) -> dict[str, Any]:
     """What the workload's worker is sent for one round."""
-    workload, config = load.workload, job.config
+    workload = load.workload
     if isinstance(workload, TreeGrowth):
         return {
             "nodes": workload.sizes,
             "page_size": config.page_size,
-            "seed": job.plan.seed,
-            "unified": job.target.adapter.unified_radix_cache,
+            "seed": settings.seed,
+            "unified": target.adapter.unified_radix_cache,
         }
     assert isinstance(workload, Pass)
     return {
         **workload.request,
         "layers": _LAYERS,
-        "seed": job.plan.seed,
-        "budget": job.settings.kernel_seconds,
+        "seed": settings.seed,
+        "budget": settings.kernel_seconds,
     }
 
 

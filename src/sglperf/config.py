@@ -75,6 +75,8 @@ class Settings(BaseModel):
     client_lag_share: Annotated[float, Field(gt=0)] = 0.5
     foreign_cpu_share: Annotated[float, Field(gt=0)] = 0.25
 
+    ncu: str | None = None
+    nsys: bool = False
     why: Literal["auto", "always", "off"] = "auto"
     baseline: Literal["compare", "extend", "record", "off"] = "compare"
     baseline_dir: Path = Path("baselines")

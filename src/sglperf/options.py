@@ -48,6 +48,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="WHEN",
         help="with --base and --head, profile both: auto (default; once a timing changed), always or off",
     )
+    add(
+        "--ncu",
+        metavar="KERNEL",
+        help="with -m kernel: look at this kernel with Nsight Compute, as attention",
+    )
+    add(
+        "--nsys",
+        action="store_true",
+        default=None,
+        help="with -m kernel: keep a system trace of a pass (Nsight Systems)",
+    )
     add("--baseline", metavar="MODE", help="compare (default), extend, record or off")
     add("--baseline-dir", metavar="DIR", help="where baselines are (default: baselines/)")
     add("--results-dir", metavar="DIR", help="where runs are kept (default: results/)")
@@ -78,7 +89,7 @@ def given_options(config: pytest.Config) -> dict[str, Any]:
         name: config.getoption(f"--{name.replace('_', '-')}")
         for name in (
             "target", "base", "head", "sglang_repo", "target_mode", "profile", "model",
-            "launches", "rounds", "why", "baseline", "baseline_dir", "results_dir",
+            "launches", "rounds", "why", "ncu", "nsys", "baseline", "baseline_dir", "results_dir",
         )
     }  # fmt: skip
     lists: dict[str, tuple[str, Callable[[str], Any]]] = {

@@ -22,6 +22,7 @@ from sglperf.core.machine import Machine
 from sglperf.core.sequential import Looks
 from sglperf.core.server_config import ServerConfig
 from sglperf.core.verdict import Policy, Status, Verdict
+from sglperf.deeper import Look, check_looks, look_deeper
 from sglperf.errors import MeasurementError, UsageError
 from sglperf.evidence import ContextChange, Measured, context_changes, to_baseline
 from sglperf.explaining import Findings, explain
@@ -60,6 +61,7 @@ class Outcome:
         explanations: config label → why its verdicts are what they are, where one changed.
         contrasts: servers of the run that are compared with one another.
         claims: what the run says of statements about SGLang.
+        looks_deeper: what Nsight's tools saw, where they were asked for.
         recorded: baseline files written.
         looks: launch counts at which the run was to be judged.
         run: the run's folder name.
@@ -81,6 +83,7 @@ class Outcome:
     explanations: Mapping[str, Explanation] = field(default_factory=dict)
     contrasts: tuple[Contrast, ...] = ()
     claims: tuple[Checked, ...] = ()
+    looks_deeper: tuple[Look, ...] = ()
 
 
 def run(
@@ -103,6 +106,7 @@ def run(
     """
     begin = time.monotonic()
     _check(plan, settings, targets)
+    check_looks(plan, settings)
     paired = "base" in targets
     beside = _beside(plan, targets, site)
     stored = {} if paired or settings.baseline == "off" else _read_baselines(plan, settings, site)
@@ -138,7 +142,11 @@ def run(
     )
     folder.append("end", {"verdicts": {name: verdict.status for name, verdict in verdicts.items()}})
     folder.write_json("run.json", run_document(outcome, settings, targets, site))
-    # Kept by now, whatever becomes of the search for a cause.
+    # Kept by now, whatever becomes of the search for a cause, and of a deeper look.
+    looks = look_deeper(measured, settings, targets, folder, progress)
+    if looks:
+        outcome = replace(outcome, looks_deeper=looks)
+        folder.write_json("run.json", run_document(outcome, settings, targets, site))
     found = explain(Findings(measured, verdicts, changes, beside), settings, targets, folder, progress)
     if found:
         seconds = {**measurements.seconds, "total": time.monotonic() - begin}

@@ -92,7 +92,7 @@ class Serving:
             load.round.prompt_tokens,
             tuple(request.max_new_tokens for request in load.round.requests),
             load.workload.cold,
-            graphs=config.device == "cuda" and not self.server.info.resolved.get("disable_cuda_graph"),
+            graphs=replays_graphs(config.device, self.server.info.resolved),
         )
 
     def _limits(self) -> Limits:
@@ -196,6 +196,15 @@ def believable(observation: RoundObservation, gates: Sequence[Gate]) -> dict[str
         return {}
     values = derive(observation)
     return {name: value for name, value in values.items() if not gates or METRICS[name].kind is Kind.EXACT}
+
+
+def replays_graphs(device: str, resolved: Mapping[str, object]) -> bool:
+    """Whether a server of these resolved arguments means its decode passes to replay CUDA graphs.
+
+    Newer versions have a switch for each kind of pass; what all switches come to is below ``cuda_graph_config``.
+    """
+    off = resolved.get("disable_cuda_graph"), resolved.get("cuda_graph_config.decode.backend") == "disabled"
+    return device == "cuda" and not any(off)
 
 
 def _await_death(server: Server) -> None:

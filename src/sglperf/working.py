@@ -105,4 +105,5 @@ class Working:
         )
 
     def _ask(self, load: Load, timeout: float) -> Any:
-        return self.worker.ask(request(self.job, load), timeout)
+        job = self.job
+        return self.worker.ask(request(job.settings, job.config, job.target, load), timeout)

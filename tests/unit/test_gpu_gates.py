@@ -86,10 +86,11 @@ def test_one_moment_is_enough(moment):
 
 
 def test_what_is_said_of_a_slow_gpu():
-    """The GPU, its reasons once each in order of appearance, its lowest clock and its highest temperature."""
+    """The GPU, its reasons once each in order of appearance, the lowest clock it was slowed down to, its highest temperature."""
+    idle = replace(WELL, sm_clock_mhz=345)
     braked = replace(WELL, sm_clock_mhz=900, clock_reasons=("hw slowdown", "hw thermal"), temperature_c=85)
 
-    assert gpu_gates([watched(WELL, HOT, braked, HOT, index=3)]) == (
+    assert gpu_gates([watched(idle, HOT, braked, HOT, index=3)]) == (
         Gate(
             "gpu-throttled",
             "GPU 3 was slowed down (hw thermal, hw slowdown) to 900 MHz at 88 °C: see to its cooling and power",
@@ -265,7 +266,9 @@ def test_a_fallback_spoils_timings_only():
 gpu_samples = st.builds(
     GpuSample,
     sm_clock_mhz=st.none() | st.integers(0, 3000),
-    clock_reasons=st.lists(st.sampled_from(["idle", "hw thermal", "sw power cap", "?"]), max_size=3).map(tuple),
+    clock_reasons=st.lists(st.sampled_from(["idle", "hw thermal", "sw power cap", "?"]), max_size=3).map(
+        tuple
+    ),
     temperature_c=st.none() | st.integers(-10, 120),
     ecc_errors=st.none() | st.integers(0, 9),
 )

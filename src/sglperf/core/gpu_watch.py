@@ -64,10 +64,9 @@ class GpuWatched:
 
     @property
     def slowest_mhz(self) -> int | None:
-        """Its lowest SM clock meanwhile."""
-        return min(
-            (sample.sm_clock_mhz for sample in self.samples if sample.sm_clock_mhz is not None), default=None
-        )
+        """The lowest SM clock that it was slowed down to: one that it fell to for want of work is none."""
+        slowed = [sample.sm_clock_mhz for sample in self.samples if sample.throttled]
+        return min((clock for clock in slowed if clock is not None), default=None)
 
     @property
     def hottest_c(self) -> int | None:

@@ -48,6 +48,7 @@ def run_document(
         "explanations": {label: _explanation(one) for label, one in outcome.explanations.items()},
         "contrasts": [{**asdict(one), "speedup": list(one.speedup)} for one in outcome.contrasts],
         "claims": [_claim(one) for one in outcome.claims],
+        "nsight": [asdict(one) for one in outcome.looks_deeper],
         "baselines_recorded": list(outcome.recorded),
     }
 

@@ -23,15 +23,24 @@ _COLUMNS = {"calls": 6, "a call": 10, "of all": 7, "moves": 9, "computes": 11, "
 def roofline_parts(measured: Measured) -> Iterator[str | Table | Text]:
     """A table for each pass of which all kernels were asked for."""
     for ask in measured.plan.asks:
-        load = getattr(ask.workload, "load", None)
-        if ask.metric == "pass_kernel_time" and isinstance(load, PassShape):
-            yield from _pass(measured, ask, load)
+        if heads_a_pass(ask):
+            yield from _pass(measured, ask)
 
 
-def _pass(measured: Measured, ask: Ask, load: PassShape) -> Iterator[str | Table | Text]:
+def heads_a_pass(ask: Ask) -> bool:
+    """Whether a pass of which all kernels were asked for is shown for it."""
+    return ask.metric == "pass_kernel_time" and _load(ask) is not None
+
+
+def _load(ask: Ask) -> PassShape | None:
+    load = getattr(ask.workload, "load", None)
+    return load if isinstance(load, PassShape) else None
+
+
+def _pass(measured: Measured, ask: Ask) -> Iterator[str | Table | Text]:
     rounds = [round_ for round_ in measured.rounds("head", ask) if ask.metric in round_.values]
-    shape = shape_of(ask.config.model)
-    if not rounds or shape is None:
+    shape, load = shape_of(ask.config.model), _load(ask)
+    if not rounds or shape is None or load is None:
         return
     values = {name: median(one.values[name] for one in rounds) for name in rounds[0].values}
     yield ""

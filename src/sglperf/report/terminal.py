@@ -18,8 +18,9 @@ from sglperf.core.metric import Kind
 from sglperf.core.verdict import Status, Verdict
 from sglperf.report.contrast import claim_parts, contrast_parts
 from sglperf.report.explanation import explanation_parts
+from sglperf.report.nsight import nsight_parts
 from sglperf.report.quantity import center, quantity
-from sglperf.report.roofline import roofline_parts
+from sglperf.report.roofline import heads_a_pass, roofline_parts
 
 if TYPE_CHECKING:
     from sglperf.config import Settings
@@ -105,7 +106,7 @@ def _table(outcome: Outcome, asks: list[Ask]) -> Table:
         table.add_column(name, justify="right", no_wrap=True, width=columns)
     table.add_column("verdict", no_wrap=True, width=12)
     # Figures of a whole pass have a table of their own.
-    in_pass = any(ask.metric == "pass_kernel_time" for ask in asks)
+    in_pass = any(heads_a_pass(ask) for ask in asks)
     for ask in asks:
         if METRICS[ask.metric].judged or not in_pass:
             table.add_row(*_row(outcome, ask))
@@ -170,6 +171,7 @@ def _parts(outcome: Outcome, settings: Settings) -> Iterator[str | Table | Text]
         if label not in outcome.explanations:
             yield from _context(label, change.every)
     yield from roofline_parts(outcome.measured)
+    yield from nsight_parts(outcome.looks_deeper)
     yield from contrast_parts(outcome.contrasts)
     yield from claim_parts(outcome.claims)
     for explanation in outcome.explanations.values():

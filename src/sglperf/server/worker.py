@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,21 @@ class Worker:
         line, _, self._heard = self._heard.partition(b"\n")
         return line
 
+    def finish(self, timeout: float) -> None:
+        """Let it end by itself, for a tool around it that has something to write down.
+
+        Raises:
+            ServerDied: it did not.
+        """
+        self._link.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + timeout
+        while self._guarded.ended() is None:
+            if time.monotonic() > deadline:
+                raise ServerDied(
+                    f"worker {self.name} did not end within {timeout:g} s: {explain(self.log_path)}"
+                )
+            time.sleep(_POLL_SECONDS)
+
     def stop(self) -> None:
         """End it; may be called twice."""
         self._resources.close()
@@ -93,10 +108,14 @@ def start_worker(
     log_path: Path,
     timeout: float,
     cache: Path | None = None,
+    under: Sequence[str] = (),
 ) -> Worker:
     """Start the worker ``name`` with the interpreter, libraries, GPUs and arguments of a server of this config.
 
     It has no use for CUDA graphs, which hide what is called.
+
+    Args:
+        under: command line of a tool that runs it; empty for none.
 
     Raises:
         LaunchError: it did not come up; nothing is left running.
@@ -123,7 +142,7 @@ def start_worker(
         listener.bind(str(address))
         listener.listen()
         script = [str(target.interpreter), str(WORKERS / f"{name}.py"), str(address)]
-        command = [*script, *server_arguments(target, config, place), target.adapter.no_graphs]
+        command = [*under, *script, *server_arguments(target, config, place), target.adapter.no_graphs]
         environment = server_environment(target, config, place, os.environ)
         open_log(log_path, command, environment)
         started = time.monotonic()

@@ -8,7 +8,9 @@ checked and timed where it is called, on the arguments that it gets there.
 
 Request ``{"layers", "phase", "streams", "context", "new", "seed", "budget"}``: ``streams`` sequences
 of which ``context`` tokens are in the KV cache when the pass ends; a ``prefill`` pass computes the last ``new`` of
-each, a ``decode`` pass one. ``budget`` is how many seconds to spend on each timing; 0 times nothing. Answer::
+each, a ``decode`` pass one. ``budget`` is how many seconds to spend on each timing; 0 times nothing. ``look`` is for a
+tool that this process runs under, and is answered with nothing: it shows one call of the module of that name, or of
+the whole pass where the name is empty. Answer::
 
     {"method": how it was timed, "layers": how many the model was loaded with,
      "parts": {name: {"calls": in the pass, "calls_in_layer": in one of its layers, "seconds": median of a call,
@@ -53,8 +55,8 @@ class Model:
     """A model as the target's one-batch benchmark loads it, on one device, with the pass that was run last."""
 
     def __init__(self, arguments: list[str], layers: int) -> None:
-        self.bench = bench_module()
-        self.bench.get_tokenizer = lambda *_, **__: None  # prompts are token ids
+        self.bench = importlib.import_module("sglang.benchmark.one_batch")
+        vars(self.bench)["get_tokenizer"] = lambda *_, **__: None  # prompts are token ids
         override = json.dumps({"num_hidden_layers": layers})
         self.runner = load(self.bench, [*arguments, "--json-model-override-args", override])
         self.layers, self.vocabulary = layers, int(self.runner.model_config.vocab_size)
@@ -126,30 +128,25 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
             object.__delattr__(owner, name)
 
 
-def bench_module() -> Any:
-    """The target's one-batch benchmark, where this version has it."""
-    try:
-        return importlib.import_module("sglang.benchmark.one_batch")
-    except ModuleNotFoundError:
-        return importlib.import_module("sglang.bench_one_batch")
+class _Loaded(Exception):
+    """Ends the benchmark once it has its model."""
 
 
 def load(bench: Any, arguments: list[str]) -> Any:
-    """The model runner, made in the steps in which the benchmark's own main function makes it."""
+    """The model runner. The benchmark's own main function makes it, so each version does it in its own way."""
     parser = argparse.ArgumentParser()
     bench.ServerArgs.add_cli_args(parser)
     settings = bench.ServerArgs.from_cli_args(parser.parse_args(arguments))
-    if hasattr(settings, "resolve_once"):
-        settings.resolve_once()
-    bench._set_envs_and_config(settings)
-    if hasattr(bench, "publish"):
-        ranks = bench.SpawnRanks(world_rank=bench.spawn_world_rank(settings, tp_rank=0, pp_rank=0), gpu_id=0)
-        bench.publish(settings, role="scheduler", ranks=ranks)
-    if hasattr(bench, "_init_process_global_configs"):
-        bench._init_process_global_configs()
-    bench.configure_logger(settings, prefix=" TP0")
-    runner, _ = bench.load_model(settings, bench.PortArgs.init_new(settings), 0, 0)
-    return getattr(runner, "torch_runner", runner)
+    loaded: list[Any] = []
+
+    def load_and_leave(*given: Any) -> None:
+        loaded.append(load_model(*given)[0])
+        raise _Loaded
+
+    load_model = bench.load_model
+    with replaced(bench, "load_model", load_and_leave), contextlib.suppress(_Loaded):
+        bench.main(settings, bench.BenchArgs())
+    return getattr(loaded[0], "torch_runner", loaded[0])
 
 
 class Timer:
@@ -253,6 +250,28 @@ def measured(model: Model, paths: set[str], timer: Timer, budget: float) -> dict
     return found
 
 
+def show(model: Model, name: str) -> None:
+    """One pass in which the profiler's range is open for the last call of a module, or for all of it."""
+    paths = [path for path in innermost(model) if part_name(path) == name]  # which also warms it up
+
+    def opened(path: str, _: torch.nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def seen(*arguments: Any, **keywords: Any) -> Any:
+            if path != paths[-1]:
+                return forward(*arguments, **keywords)
+            with torch.cuda.profiler.profile():
+                return forward(*arguments, **keywords)
+
+        return seen
+
+    if not name:
+        with torch.cuda.profiler.profile():
+            model.run()
+    elif paths:
+        with model.wrapped(opened):
+            model.run()
+    torch.cuda.synchronize()
+
+
 def copied(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     """Arguments whose tensors are their own."""
     return tuple(one.clone() if isinstance(one, torch.Tensor) else one for one in arguments)
@@ -284,6 +303,9 @@ def _measured(request: dict[str, Any]) -> dict[str, Any]:
         models.append(Model(sys.argv[2:], request["layers"]))
     model, budget = models[0], request["budget"]
     model.prepare(request)
+    if "look" in request:
+        show(model, request["look"])
+        return {}
     calls, timer = innermost(model), Timer(model.device)
     # Of a part that every layer has, the last layer's; some layers share theirs, and it counts for the first.
     chosen = {part_name(path): path for path in calls}

@@ -64,7 +64,7 @@ def tensors(result: Any) -> Iterator[torch.Tensor]:
 
 
 def rms_norm(
-    module: Any, _: Any, x: torch.Tensor, residual: torch.Tensor | None = None, *__: Any
+    module: Any, _: Any, x: torch.Tensor, residual: torch.Tensor | None = None, *__: Any, **___: Any
 ) -> list[torch.Tensor]:
     """Root mean square normalization, of the sum with the residual where there is one; and that sum."""
     total = x.double() if residual is None else x.double() + residual.double()
@@ -83,7 +83,7 @@ def linear(module: Any, _: Any, x: torch.Tensor, *__: Any, **___: Any) -> list[t
     return [product if getattr(module, "bias", None) is None else product + module.bias.double()]
 
 
-def embedding(module: Any, _: Any, ids: torch.Tensor, *__: Any) -> list[torch.Tensor]:
+def embedding(module: Any, _: Any, ids: torch.Tensor, *__: Any, **___: Any) -> list[torch.Tensor]:
     """Rows of a table."""
     return [module.weight[ids].double()]
 
@@ -109,7 +109,7 @@ def rotary(
     return [turned(q), turned(k)]
 
 
-def silu_and_mul(_: Any, __: Any, x: torch.Tensor, *___: Any) -> list[torch.Tensor]:
+def silu_and_mul(_: Any, __: Any, x: torch.Tensor, *___: Any, **____: Any) -> list[torch.Tensor]:
     """The gated activation of Llama's feed-forward layer."""
     gate, up = x.double().chunk(2, dim=-1)
     return [torch.nn.functional.silu(gate) * up]
