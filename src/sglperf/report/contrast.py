@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -62,7 +63,6 @@ def claim_parts(checked: Sequence[Checked]) -> Iterator[str | Text]:
 
 def _said(figure: Figure) -> str:
     over = f" over {figure.over}" if figure.over else ""
-    return (
-        f"{figure.server}{over}, {figure.workload}, {figure.metric}: {figure.value:.2f} "
-        f"({figure.low:.2f} … {figure.high:.2f})"
-    )
+    known = math.isfinite(figure.high)
+    interval = f"{figure.low:.3g} … {figure.high:.3g}" if known else "one launch tells no interval"
+    return f"{figure.server}{over}, {figure.workload}, {figure.metric}: {figure.value:.3g} ({interval})"

@@ -133,7 +133,10 @@ def launch_notes(target: Target, config: ServerConfig) -> tuple[str, ...]:
     """What a reader of this launch's results should know."""
     if not interpreted(target, config):
         return target.notes
-    return (*target.notes, "Triton's interpreter stands in for its compiler: timings mean little")
+    said = "Triton's interpreter stands in for its compiler: timings mean little"
+    if config.attention_backend == "triton" and "float32" not in config.arguments:
+        said += ", and so do answers, since it knows no bf16 (--dtype float32 under server_arguments)"
+    return (*target.notes, said)
 
 
 def interpreted(target: Target, config: ServerConfig) -> bool:
