@@ -65,10 +65,10 @@ def execute(
                         )
             for some in at_once(jobs, beside):
                 _launch(some, client)
-            labels = _with_their_groups(plan, still_open(launch + 1))
+            labels = with_their_groups(plan, still_open(launch + 1))
 
 
-def _with_their_groups(plan: Plan, labels: Collection[str]) -> frozenset[str]:
+def with_their_groups(plan: Plan, labels: Collection[str]) -> frozenset[str]:
     """A server that needs another launch takes those that it is compared with along."""
     groups = {config.group for config in plan.configs if config.label in labels}
     return frozenset(config.label for config in plan.configs if config.group in groups)

@@ -269,7 +269,7 @@ def test_weights_are_the_same_everywhere_and_differ_among_themselves():
 
     assert all(np.array_equal(once[name], again[name]) for name in once)
     assert once["model.embed_tokens.weight"][0, :3].tolist() == pytest.approx(
-        [0.11176, -0.13867, -0.04266], abs=1e-4
+        [0.17639, 0.04001, 0.09790], abs=1e-4
     )
     assert len({one.tobytes() for one in once.values() if one.ndim == 2}) == 2 + 2 * 7
 
@@ -331,6 +331,27 @@ def test_another_shape_is_another_folder(tmp_path):
     assert materialize(other, tmp_path) != materialize(MODEL, tmp_path)
 
 
+def test_the_order_of_a_config_does_not_matter(tmp_path):
+    """The same entries are the same model, however its file has them."""
+    turned = replace(MODEL, config=dict(reversed(CONFIG.items())))
+
+    assert materialize(turned, tmp_path) == materialize(MODEL, tmp_path)
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    """No half of a file that another run might take for a whole one, and the folder is named."""
+
+    def full(weights: object, path: str) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sglperf.server.model.save_file", full)
+    with pytest.raises(StoreError, match="cannot write a model into .*tiny-.*No space left on device"):
+        materialize(MODEL, tmp_path)
+    (folder,) = tmp_path.iterdir()
+    assert list(folder.iterdir()) == []
+
+
 def test_weights_of_an_unknown_shape_are_refused(tmp_path):
     """Experts have weights whose names and sizes nobody has written down."""
     experts = replace(MODEL, config={**CONFIG, "num_local_experts": 8})
@@ -340,7 +361,7 @@ def test_weights_of_an_unknown_shape_are_refused(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    """With what to do about it, and no half of a file left."""
+    """With what to do about it."""
     (tmp_path / "file").touch()
 
     with pytest.raises(StoreError, match="cannot write a model into .*file/tiny-.*Choose a writable folder"):

@@ -10,7 +10,7 @@ from samples import ask, server
 
 from sglperf.core.server_config import ServerConfig
 from sglperf.job import Job
-from sglperf.measure import at_once, schedule
+from sglperf.measure import at_once, schedule, with_their_groups
 from sglperf.plan import Plan, make_plan
 
 PLAN = make_plan([ask()], launches=8, rounds=1, warmup_rounds=1, seed=0)
@@ -75,3 +75,41 @@ def test_one_build_has_no_order() -> None:
         ["torch_native-page16-tp0", "torch_native-page64-tp0"],
         *[["torch_native-page16-tp0"]] * 2,
     ]
+
+
+def compared(backend: str, page: int = 16) -> ServerConfig:
+    return replace(server(page=page), attention_backend=backend, comparison=f"backends-page{page}-tp0")
+
+
+def test_servers_that_are_compared_are_up_together() -> None:
+    """All backends of one comparison, of both builds, on a CPU; on a GPU only where all fit; others stay apart."""
+    one, two, other = compared("a"), compared("b"), compared("a", page=64)
+    jobs = [Pending(side, config) for config in (one, two) for side in ("base", "head")]
+    assert together(*jobs, Pending("head", other)) == [["base 16", "head 16"] * 2, ["head 64"]]
+    gpu = [replace(config, device="cuda") for config in (one, two)]
+    assert together(*(Pending("head", config) for config in gpu)) == [["head 16"], ["head 16"]]
+    assert together(*(Pending("head", config) for config in gpu), beside=(one.group,)) == [
+        ["head 16", "head 16"]
+    ]
+
+
+def test_servers_that_are_compared_begin_in_turn() -> None:
+    """Of two launches in a row each backend is started first once; servers of one comparison follow one another."""
+    configs = (compared("a"), server(page=1), compared("b"))
+    plan = make_plan(
+        [ask(config=config) for config in configs], launches=8, rounds=1, warmup_rounds=1, seed=0
+    )
+    assert [config.attention_backend for config in plan.configs] == ["a", "b", "torch_native"]
+    first = [next(schedule(plan, ("head",), launch))[0].attention_backend for launch in range(8)]
+    assert all({*first[begin : begin + 2]} == {"a", "b"} for begin in range(0, 8, 2))
+
+
+def test_a_launch_more_takes_the_compared_ones_along() -> None:
+    """A verdict that is open on one backend needs another pair, not another half of one."""
+    one, two, alone = compared("a"), compared("b"), server(page=1)
+    plan = make_plan(
+        [ask(config=config) for config in (one, two, alone)], launches=8, rounds=1, warmup_rounds=1, seed=0
+    )
+    assert with_their_groups(plan, {two.label}) == {one.label, two.label}
+    assert with_their_groups(plan, {alone.label}) == {alone.label}
+    assert with_their_groups(plan, ()) == set()

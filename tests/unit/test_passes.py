@@ -11,13 +11,14 @@ import pytest
 from samples import server
 
 from sglperf.asking import Answer, answered, request
+from sglperf.config import Settings
 from sglperf.core.gates import Gate
 from sglperf.core.roofline import PassShape, pass_times, pass_values
 from sglperf.core.server_config import Model
 from sglperf.core.shape import shape_of
 from sglperf.errors import ConfigError, MeasurementError
-from sglperf.job import Job
 from sglperf.plan import Load
+from sglperf.target.build import Target
 from sglperf.workload.passes import DecodePass, Pass, PrefillPass
 from sglperf.workload.plan import RoundPlan
 from sglperf.workload.shapes import TreeGrowth, Workload
@@ -102,13 +103,10 @@ def test_open_lengths_of_a_pass_come_from_the_profile():
 
 def asked(workload: Workload) -> dict[str, Any]:
     """The request for a round of it, by a run with seed 7 and a tenth of a second a kernel."""
-    job = SimpleNamespace(
-        config=CONFIG,
-        plan=SimpleNamespace(seed=7),
-        settings=SimpleNamespace(kernel_seconds=0.1),
-        target=SimpleNamespace(adapter=SimpleNamespace(unified_radix_cache=True)),
-    )
-    return request(cast("Job", job), Load(workload, RoundPlan(()), "0" * 16))
+    settings = SimpleNamespace(seed=7, kernel_seconds=0.1)
+    target = SimpleNamespace(adapter=SimpleNamespace(unified_radix_cache=True))
+    load = Load(workload, RoundPlan(()), "0" * 16)
+    return request(cast("Settings", settings), CONFIG, cast("Target", target), load)
 
 
 @pytest.mark.parametrize("workload", [DECODE, PREFILL])
@@ -219,3 +217,11 @@ def test_a_disturbed_round_keeps_what_no_neighbour_moves():
 def test_a_wrong_kernel_leaves_nothing(gates):
     """Not even its calls are worth counting."""
     assert ANSWER.believable(gates) == {}
+
+
+def test_more_new_tokens_than_there_are():
+    """A prefill of more tokens than the prompt has is refused, with the place to change it."""
+    with pytest.raises(
+        ConfigError, match="computes 1024 tokens of a prompt of 512: .*workloads.prefill-pass"
+    ):
+        PrefillPass(new_tokens=1024).filled({"context_tokens": 512})

@@ -76,6 +76,7 @@ def test_the_weights_of_a_small_shape():
     [
         ({"num_key_value_heads": None}, "kv_heads", 32),
         ({"head_dim": 64}, "head", 64),
+        ({"num_attention_heads": 64}, "head", 64),
         ({"torch_dtype": "float16"}, "value_bytes", 2),
         ({"torch_dtype": "float32"}, "value_bytes", 4),
         ({"torch_dtype": None}, "value_bytes", 2),
@@ -385,3 +386,16 @@ def test_shares_add_up_to_the_whole(given_parts):
     assert {row.name for row in rows} == {PARTS.get(name, name) for name in given_parts}
     assert len(rows) == len(given_parts)
     assert sum(row.share for row in rows) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [({"num_key_value_heads": None}, True), ({"head_dim": None}, True), ({"num_attention_heads": 0}, False)],
+)
+def test_null_is_the_default(change, same):
+    """Some configs spell a default as null; no heads at all are no Llama."""
+    config = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100}  # fmt: skip
+    shape = shape_of(Model("x", 100, 1024, config))
+
+    assert shape is not None
+    assert shape_of(Model("x", 100, 1024, {**config, **change})) == (shape if same else None)

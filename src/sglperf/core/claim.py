@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Bound = Annotated[float, Field(gt=0)] | None
 
@@ -83,6 +83,14 @@ class Claim(_Frozen):
     least: Bound = None
     most: Bound = None
 
+    @model_validator(mode="after")
+    def _bounded(self) -> Claim:
+        if self.least is None and self.most is None:
+            raise ValueError("sets no bound: give least, most or both")
+        if self.least is not None and self.most is not None and self.least > self.most:
+            raise ValueError(f"least is {self.least}, more than most, {self.most}")
+        return self
+
 
 class Standing(StrEnum):
     """What a run says of a claim."""
@@ -140,18 +148,26 @@ def check(name: str, claim: Claim, figures: Sequence[Figure], gpu: str | None) -
     told = tuple((one, _told(one, claim)) for one in mine)
     if not mine:
         return Checked(name, claim, Standing.NOT_MEASURED, (), "nothing of it was measured")
-    if claim.where.gpu and not re.search(claim.where.gpu, gpu or ""):
+    # As a word of its own: H200 is not in GH200.
+    if claim.where.gpu and not re.search(rf"\b(?:{claim.where.gpu})\b", gpu or ""):
         here = gpu or "a CPU"
         return Checked(
             name, claim, Standing.NOT_MEASURED, told, f"it speaks of {claim.where.gpu}, this is {here}"
         )
-    others = {one.model for one in mine} - set(claim.where.models)
-    if claim.where.models and others:
-        said = f"it speaks of {', '.join(claim.where.models)}, this is {', '.join(sorted(others))}"
+    meant = tuple(
+        (one, said) for one, said in told if not claim.where.models or one.model in claim.where.models
+    )
+    if not meant:
+        here = ", ".join(sorted({one.model for one in mine}))
+        said = f"it speaks of {', '.join(claim.where.models)}, this is {here}"
         return Checked(name, claim, Standing.NOT_MEASURED, told, said)
-    standings = [standing for _, standing in told]
+    standings = [standing for _, standing in meant]
+    lacking = [want for want in claim.figures if not any(_wanted(one, want) for one, _ in meant)]
+    if lacking and Standing.FAILS not in standings:
+        names = ", ".join(dict.fromkeys(want.metric for want in lacking))
+        return Checked(name, claim, Standing.NOT_MEASURED, meant, f"nothing of {names} was measured")
     worst = next((one for one in (Standing.FAILS, Standing.OPEN) if one in standings), Standing.HOLDS)
-    return Checked(name, claim, worst, told)
+    return Checked(name, claim, worst, meant)
 
 
 def _wanted(figure: Figure, wanted: Wanted) -> bool:

@@ -62,12 +62,14 @@ def shape_of(model: Model) -> Shape | None:
             if not any("expert" in name for name in config)
             else None
         )
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, ZeroDivisionError):
         return None
 
 
 def _number(model: Model, name: str, default: int | None = None) -> int:
-    value = model.config.get(name, default)
+    """An entry; some configs spell "the default" as null."""
+    value = model.config.get(name)
+    value = default if value is None else value
     if value is None:
         raise KeyError(name)
     return int(str(value))

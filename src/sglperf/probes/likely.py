@@ -53,7 +53,9 @@ def _likeliest(
         response.raise_for_status()
         said: Any = response.json()
         top = said["meta_info"]["output_top_logprobs"][0]
-        found = [(float(logprob), int(token)) for logprob, token, *_ in top]
+        found = [(float(logprob), int(token)) for logprob, token, *_ in top if math.isfinite(logprob)]
+        if not found:
+            raise ValueError("none is finite")
     except (httpx.HTTPError, LookupError, TypeError, ValueError) as error:
         raise ServerDied(f"{client.base_url}{path} gives no log probabilities: {error!r}") from error
-    return sorted(((logprob, token) for logprob, token in found if math.isfinite(logprob)), reverse=True)
+    return sorted(found, reverse=True)

@@ -25,7 +25,7 @@ def random_weights(shape: Shape) -> dict[str, Weights]:
 
     A matrix keeps the variance of what it multiplies, and norms are the identity.
     """
-    source = np.random.Generator(np.random.PCG64(SEED))
+    source = np.random.RandomState(SEED)  # whose stream numpy has frozen; its new generators' is not
     return {name: _values(name, size, source) for name, size in _sizes(shape)}
 
 
@@ -46,8 +46,8 @@ def _sizes(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "lm_head.weight", (shape.vocabulary, hidden)
 
 
-def _values(name: str, size: tuple[int, ...], source: np.random.Generator) -> Weights:
+def _values(name: str, size: tuple[int, ...], source: np.random.RandomState) -> Weights:
     if len(size) == 1:
         return np.ones(size, dtype=np.float16)
     spread = _EMBEDDING if "embed" in name else 1 / math.sqrt(size[1])
-    return (source.standard_normal(size, dtype=np.float32) * np.float32(spread)).astype(np.float16)
+    return (source.standard_normal(size) * spread).astype(np.float16)

@@ -44,7 +44,7 @@ from reference import difference
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 _CUPTI = 13  # the first release that FlashInfer's timer takes
 _CACHE_FILE = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
-_FEWEST, _MOST = 5, 30  # calls on a CPU; emptying its cache takes longer than most of them
+_FEWEST, _MOST = 5, 10  # calls on a CPU; emptying its cache takes longer than most of them
 _COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}
 _MATRIX = {"cpu": 1024, "cuda": 8192}
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from sglperf.core.roofline import PassShape
+from sglperf.errors import ConfigError
 from sglperf.workload.plan import RoundPlan
 from sglperf.workload.shapes import Workload
 
@@ -73,6 +75,15 @@ class PrefillPass(Pass):
     context_tokens: int | None = None
     kind: ClassVar[str] = "prefill-pass"
     phase: ClassVar[str] = "prefill"
+
+    def filled(self, defaults: Mapping[str, int]) -> Self:
+        whole = super().filled(defaults)
+        if whole.load.new > whole.load.context:
+            raise ConfigError(
+                f"workload {type(self).__name__} computes {whole.load.new} tokens of a prompt of {whole.load.context}: "
+                f"give no more new_tokens than context_tokens, in the test or under workloads.{self.kind}"
+            )
+        return whole
 
     @property
     def load(self) -> PassShape:
