@@ -48,7 +48,7 @@ def started(jobs: Sequence[Job], client: StreamingClient) -> Iterator[list[Servi
         gpus = watch_gpus(config.tp_set) if config.device == "cuda" else None
         with measurements.timed("start"):
             try:
-                leases = _leased_together(jobs, stack)
+                leases = leased_together(jobs, stack)
             except MeasurementError as error:
                 for job in jobs:
                     job.failed(error)
@@ -64,7 +64,7 @@ def started(jobs: Sequence[Job], client: StreamingClient) -> Iterator[list[Servi
                 stack.close()
 
 
-def _leased_together(jobs: Sequence[Job], stack: ExitStack) -> list[Lease] | None:
+def leased_together(jobs: Sequence[Job], stack: ExitStack) -> list[Lease] | None:
     """The GPUs that several servers are to share; None where each leases its own, or needs none."""
     if len(jobs) == 1 or jobs[0].config.device != "cuda":
         return None

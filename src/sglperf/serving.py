@@ -21,7 +21,7 @@ from sglperf.measurements import Launch, Round
 from sglperf.plan import Load
 from sglperf.predicting import cache_shape, sent_waves
 from sglperf.probes.counters import delta, flush_cache, read_counters
-from sglperf.probes.gpu_watch import GpuWatch, watching
+from sglperf.probes.gpu_watch import GpuWatch, settle, watching
 from sglperf.probes.likely import read_answer
 from sglperf.probes.neighbours import NeighbourWatch
 from sglperf.server.failure import explain
@@ -33,7 +33,6 @@ from sglperf.workload.rounds import Prompts, play
 _TOKENS = "realtime_tokens_total"
 _TOKEN_MODES = {"prefill_tokens": "prefill_compute", "decode_tokens": "decode"}
 _EVICTED = "evicted_tokens_total"
-_COOLING_SECONDS = 20.0
 # Without the time in which there is nothing to do.
 _STAGE = re.compile(r"scheduler_stage_seconds_total\{category=(?P<name>(?!idle)\w+)\}")
 
@@ -82,8 +81,7 @@ class Serving:
             if not any(load.timed or not gate.timing_only for gate in gates):
                 return
             self.server.check_alive()
-            if self.gpus and any(gate.code == "gpu-throttled" for gate in gates):
-                self.gpus.cooled(_COOLING_SECONDS)
+            settle(self.gpus, gates)
 
     def _asked(self, load: Load) -> Asked:
         """What a round must have been. Who asks for a server without graphs is not told that it has none."""

@@ -12,12 +12,15 @@ from typing import Any
 from sglperf.asking import answered, request
 from sglperf.core.gates import Gate, Limits, gpu_gates, host_gates
 from sglperf.core.gpu_watch import GpuWatched
+from sglperf.errors import MeasurementError
 from sglperf.job import Job
 from sglperf.measurements import Launch, Round
 from sglperf.plan import Load
-from sglperf.probes.gpu_watch import GpuWatch, watch_gpus, watching
+from sglperf.probes.gpu_watch import GpuWatch, settle, watch_gpus, watching
 from sglperf.probes.neighbours import NeighbourWatch
+from sglperf.server.leases import Lease
 from sglperf.server.worker import Worker, start_worker
+from sglperf.servers import leased_together
 from sglperf.turns import take_turns
 
 
@@ -35,15 +38,30 @@ def work(jobs: Sequence[Job], loads: Mapping[str, Sequence[Load]], name: str) ->
         up: list[Working] = []
         gpus = watch_gpus(config.tp_set) if config.device == "cuda" else None
         with jobs[0].measurements.timed("start"):
+            try:
+                leases = leased_together(jobs, stack)
+            except MeasurementError as error:
+                for job in jobs:
+                    job.failed(error)
+                return
             for job in jobs:
-                job.attempt(partial(_come_up, job, name, gpus, stack, up))
+                job.attempt(partial(_come_up, job, name, leases, gpus, stack, up))
         for group in dict.fromkeys(job.config.group for job in jobs):
             take_turns([one for one in up if one.job.config.group == group], loads)
 
 
-def _come_up(job: Job, name: str, gpus: GpuWatch | None, stack: ExitStack, up: list[Working]) -> None:
+def _come_up(
+    job: Job,
+    name: str,
+    leases: Sequence[Lease] | None,
+    gpus: GpuWatch | None,
+    stack: ExitStack,
+    up: list[Working],
+) -> None:
     job.says(f"worker {name}")
-    worker = start_worker(job.target, job.config, name, log_path=job.log, timeout=job.settings.start_timeout)
+    worker = start_worker(
+        job.target, job.config, name, log_path=job.log, timeout=job.settings.start_timeout, gpus=leases
+    )
     stack.enter_context(worker)
     seconds, version = worker.startup_seconds, job.target.version
     job.launched(Launch(job.side, job.config.label, job.launch, seconds, version, {}, None, name))
@@ -72,6 +90,8 @@ class Working:
 
     def round(self, load: Load, index: int) -> None:
         """One round, repeated a bounded number of times while a gate rejects it."""
+        if self.gpus and not load.timed:
+            self.warm_up(load)  # else it would open its GPU in the round, as a neighbour would
         self.job.says(f"round {index + 1}/{self.job.plan.rounds}, {load.workload.label}")
         for _ in range(1 + self.job.settings.round_retries):
             neighbours, begin = NeighbourWatch(), time.monotonic()
@@ -83,6 +103,7 @@ class Working:
             self.job.measured(round_, {"said": said, "gpus": gpus})
             if not any(load.timed or not gate.timing_only for gate in round_.gates):
                 return
+            settle(self.gpus, round_.gates)
 
     def _gates(self, neighbours: NeighbourWatch, gpus: tuple[GpuWatched, ...]) -> tuple[Gate, ...]:
         limits = Limits(foreign_cpu_share=self.job.settings.foreign_cpu_share)

@@ -74,7 +74,9 @@ def test_a_page_that_is_not_seen(suite: Suite, tmp_path: Path) -> None:
     assert answers[f"{NATIVE}-answers"]["status"] == "unchanged"
     assert answers[f"{FLEX}-answers"]["status"] == "regressed"
     said = answers[f"{FLEX}-answers"]["sentence"]
-    assert re.match(r"[1-4] of 8 answers depart; request \d from that of torch_native at token \d+: ", said), said
+    assert re.match(
+        r"[1-4] of 8 answers depart; request \d from that of torch_native at token \d+: ", said
+    ), said
     wrong = next(case for case in ended.run["cases"].values() if case["workload"].startswith("decode-pass"))
     assert (wrong["metric"]["name"], wrong["code"]) == ("attention_time", "kernel-wrong")
     assert "attention is off from its float64 reference by" in ended.output

@@ -99,6 +99,11 @@ class State:
             "# TYPE sglang:generation_tokens_total counter",
             f"sglang:generation_tokens_total {self.generated}",
         ]
+        if "no-graph-fits" in self.faults:
+            lines += [
+                "# TYPE sglang:cuda_graph_passes_total counter",
+                f'sglang:cuda_graph_passes_total{{mode="decode_none"}} {self.counters["decode"]}',
+            ]
         return "\n".join(lines) + "\n"
 
     def write_trace(self) -> None:

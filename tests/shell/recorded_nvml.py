@@ -158,7 +158,9 @@ class RecordedNvml:
 
 def _answer(recorded: Any, arguments: list[Any]) -> Any:
     if isinstance(recorded, ByArgument):
-        recorded = recorded.answers.get(*arguments if len(arguments) == 1 else [tuple(arguments)], NOT_SUPPORTED)
+        recorded = recorded.answers.get(
+            *arguments if len(arguments) == 1 else [tuple(arguments)], NOT_SUPPORTED
+        )
     if isinstance(recorded, Live):
         recorded = recorded.answer()
     if isinstance(recorded, Fails):
@@ -392,6 +394,10 @@ def hot(**others: Any) -> dict[str, Any]:
     return h100(**slow | others)
 
 
+NEIGHBOUR_BEFORE = Recording((h100(ComputeRunningProcesses=processes(4242)),))
+HIDDEN_PIDS = Recording((h100(ComputeRunningProcesses=Fails("NVML_ERROR_NO_PERMISSION")),))
+
+
 def our_servers(offset: int = 0) -> Live:
     """What a GPU lists while this process's servers, doubles of SGLang, are up.
 
@@ -408,7 +414,7 @@ def our_servers(offset: int = 0) -> Live:
 
 def _is_server(process: psutil.Process) -> bool:
     try:
-        return "sglang.launch_server" in process.cmdline()
+        return process.cmdline()[1:3] == ["-m", "sglang.launch_server"]  # its guardian has that further on
     except psutil.Error:
         return False
 
@@ -418,12 +424,17 @@ def _is_server(process: psutil.Process) -> bool:
 _UP, _ROUND = 4, 2
 _IN_A_CONTAINER = our_servers(1_000_000)
 WELL = Recording((h100(ComputeRunningProcesses=our_servers()),))
-WELL_IN_A_CONTAINER = Recording((h100(ComputeRunningProcesses=_IN_A_CONTAINER),))
 ALWAYS_HOT = Recording((hot(),))
-HOT_THEN_WELL = Recording((InTurn(*[hot()] * (_UP + 5 * _ROUND), h100()),))
+HOT_THEN_WELL = Recording(
+    (
+        InTurn(
+            *[hot(ComputeRunningProcesses=_IN_A_CONTAINER)] * (_UP + 5 * _ROUND),
+            h100(ComputeRunningProcesses=_IN_A_CONTAINER),
+        ),
+    )
+)
 ECC_ERRORS = Recording((InTurn(*[h100(TotalEccErrors=ecc_errors(2 + n)) for n in range(200)]),))
 LOST_MIDWAY = Recording((InTurn(*[h100()] * (_UP + _ROUND + 1), LOST),))
-NEIGHBOUR_BEFORE = Recording((h100(ComputeRunningProcesses=processes(4242)),))
 NEIGHBOUR_COMES = Recording(
     (
         InTurn(
@@ -432,4 +443,3 @@ NEIGHBOUR_COMES = Recording(
         ),
     )
 )
-HIDDEN_PIDS = Recording((h100(ComputeRunningProcesses=Fails("NVML_ERROR_NO_PERMISSION")),))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -14,6 +16,7 @@ from double import make_target
 from sglperf.core.server_config import Model, ServerConfig
 from sglperf.errors import LaunchError, ServerDied
 from sglperf.server import worker as room
+from sglperf.server.leases import Lease, lease_gpus
 from sglperf.server.worker import Worker, start_worker
 from sglperf.target.resolve import resolve_target
 
@@ -31,11 +34,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def started(folder: Path, script: str, timeout: float = 20) -> Worker:
+def started(
+    folder: Path,
+    script: str,
+    timeout: float = 20,
+    config: ServerConfig = CONFIG,
+    gpus: Sequence[Lease] | None = None,
+) -> Worker:
     (folder / "workers" / "echo.py").write_text(script)
     target = resolve_target(str(make_target(folder / "target")))
     return start_worker(
-        target, CONFIG, "echo", log_path=folder / "log", timeout=timeout, cache=folder / "cache"
+        target, config, "echo", log_path=folder / "log", timeout=timeout, gpus=gpus, cache=folder / "cache"
     )
 
 
@@ -47,6 +56,37 @@ def test_answers(folder: Path) -> None:
         assert worker.ask({"do": "'x' * 300000"}, 10) == "x" * 300000
         pid = worker.ask({"do": "os.getpid()"}, 10)
     assert not psutil.pid_exists(pid)
+
+
+def test_two_on_one_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that are to be compared share a lease; one that comes by itself is told who holds the GPU."""
+    uuid = f"GPU-of-a-test-{os.getpid()}"
+    monkeypatch.setattr(room, "gpu_uuids", lambda _: (uuid,))
+    gpu = replace(CONFIG, device="cuda")
+    with lease_gpus((uuid,)) as leases:
+        with (
+            started(folder, ECHO, config=gpu, gpus=leases) as one,
+            started(folder, ECHO, config=gpu, gpus=leases) as two,
+        ):
+            assert [worker.ask({"do": "1 + 1"}, 10) for worker in (one, two)] == [2, 2]
+        with pytest.raises(LaunchError, match="is in use"):
+            started(folder, ECHO, config=gpu)
+
+
+def test_finishes(folder: Path) -> None:
+    """A worker that is let go ends by itself, so that a tool around it can write down what it saw."""
+    with started(folder, ECHO + "print('the end', flush=True)\n") as worker:
+        worker.finish(20)
+    assert "the end" in (folder / "log").read_text()
+
+
+def test_does_not_finish(folder: Path) -> None:
+    """One that goes on is not waited for any longer than that."""
+    with (
+        started(folder, ECHO + "time.sleep(600)\n") as worker,
+        pytest.raises(ServerDied, match="did not end within 0.5 s"),
+    ):
+        worker.finish(0.5)
 
 
 def test_request_that_fails(folder: Path) -> None:

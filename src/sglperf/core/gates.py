@@ -156,7 +156,7 @@ def _graph_gates(round_: RoundObservation, asked: Asked) -> Iterator[Gate]:
     if asked.graphs and passes:
         yield Gate(
             "graph-fallback",
-            f"{passes:.0f} decode passes ran outside CUDA graphs: capture graphs for as many streams "
+            f"{_counted(round(passes), 'decode pass', 'es')} ran outside CUDA graphs: capture graphs for as many streams "
             "(--cuda-graph-max-bs-decode under server_arguments), or see the server's log for why they were not",
             timing_only=True,
         )
@@ -179,7 +179,7 @@ def _broken_gpus(watched: Sequence[GpuWatched]) -> Iterator[Gate]:
         if gpu.new_ecc_errors:
             yield Gate(
                 "gpu-ecc",
-                f"GPU {gpu.index} had {gpu.new_ecc_errors} uncorrected memory errors: what it computed may be wrong. "
+                f"GPU {gpu.index} had {_counted(gpu.new_ecc_errors, 'uncorrected memory error')}: what it computed may be wrong. "
                 "Choose another with --tp-gpus",
             )
 
@@ -205,3 +205,7 @@ def _at(gpu: GpuWatched) -> str:
     said = [f"{gpu.slowest_mhz} MHz"] if gpu.slowest_mhz is not None else []
     said += [f"{gpu.hottest_c} °C"] if gpu.hottest_c is not None else []
     return f" to {' at '.join(said)}" if said else ""
+
+
+def _counted(number: int, what: str, ending: str = "s") -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}{ending}"

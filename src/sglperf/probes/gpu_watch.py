@@ -11,11 +11,13 @@ from typing import Any
 
 import psutil
 
+from sglperf.core.gates import Gate
 from sglperf.core.gpu_watch import GpuSample, GpuWatched
 from sglperf.probes.gpu import clock_reasons, compute_pids, temperature
 from sglperf.probes.nvml import Device, initialized, why_no_driver
 
 PERIOD_SECONDS = 0.25
+COOLING_SECONDS = 20.0
 
 
 @dataclass
@@ -34,6 +36,7 @@ class GpuWatch:
     nvml: Any
     _before: Mapping[int, frozenset[int]] = field(init=False)
     _ours: Mapping[int, frozenset[int]] = field(init=False)
+    _stays_hot: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self._before = self._pids()
@@ -86,13 +89,20 @@ class GpuWatch:
                 ended.set()
                 watcher.join()
 
-    def cooled(self, seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
-        """Wait until nothing slows the GPUs down any more, but no longer than that."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and any(
-            sample.throttled for sample in self._each(_sample, {}).values()
-        ):
+    def cool(self, seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Wait until nothing slows the GPUs down any more, but no longer than that.
+
+        GPUs that stayed hot once are not waited for again: each round would wait in vain.
+        """
+        deadline = time.monotonic() + (0 if self._stays_hot else seconds)
+        while self._throttled():
+            if time.monotonic() >= deadline:
+                self._stays_hot = True
+                return
             sleep(PERIOD_SECONDS)
+
+    def _throttled(self) -> bool:
+        return any(sample.throttled for sample in self._each(_sample, {}).values())
 
     def _foreign(self, index: int, samples: Sequence[GpuSample]) -> tuple[int, ...]:
         found = {pid for sample in samples for pid in sample.processes or ()}
@@ -120,6 +130,12 @@ class GpuWatch:
 def watching(watch: GpuWatch | None) -> AbstractContextManager[Callable[[], tuple[GpuWatched, ...]]]:
     """`GpuWatch.during`; on a CPU there is nothing to watch."""
     return nullcontext(tuple) if watch is None else watch.during()
+
+
+def settle(watch: GpuWatch | None, gates: Collection[Gate]) -> None:
+    """Before what failed these gates is measured again: where a GPU was slowed down, let it cool."""
+    if watch is not None and any(gate.code == "gpu-throttled" for gate in gates):
+        watch.cool(COOLING_SECONDS)
 
 
 def watch_gpus(indices: Collection[int]) -> GpuWatch:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 from filelock import FileLock, Timeout
@@ -201,6 +202,7 @@ def gpu_uuids(indices: Sequence[int]) -> tuple[str, ...]:
 
     Raises:
         ConfigError: there is no such GPU, or no NVIDIA driver at all.
+        LaunchError: one of them no longer answers.
     """
     found = _all_uuids()
     missing = [index for index in indices if not 0 <= index < len(found)]
@@ -214,10 +216,17 @@ def gpu_uuids(indices: Sequence[int]) -> tuple[str, ...]:
         raise ConfigError(
             f"TP set {tuple(indices)} names GPU {names}, but this machine has {has}. Change --tp-gpus"
         )
-    return tuple(found[index] for index in indices)
+    lost = [index for index in indices if found[index] is None]
+    if lost:
+        names = ", ".join(map(str, lost))
+        raise LaunchError(
+            f"GPU {names} no longer answers: see dmesg for its Xid, and reset it or choose another with --tp-gpus"
+        )
+    return tuple(found[index] or "" for index in indices)
 
 
-def _all_uuids() -> list[str]:
+def _all_uuids() -> list[str | None]:
+    """By index; None for a GPU that does not answer, which is no matter to the others."""
     import pynvml
 
     try:
@@ -225,8 +234,14 @@ def _all_uuids() -> list[str]:
     except pynvml.NVMLError:
         return []
     try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        uuids = [pynvml.nvmlDeviceGetUUID(handle) for handle in handles]
-        return [uuid.decode() if isinstance(uuid, bytes) else uuid for uuid in uuids]
+        return [_uuid(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
     finally:
         pynvml.nvmlShutdown()
+
+
+def _uuid(nvml: Any, index: int) -> str | None:
+    try:
+        uuid: str | bytes = nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetHandleByIndex(index))
+    except nvml.NVMLError:
+        return None
+    return uuid.decode() if isinstance(uuid, bytes) else uuid

@@ -21,7 +21,7 @@ from sglperf.server.environment import server_environment
 from sglperf.server.failure import explain
 from sglperf.server.guarded import Guarded, guard
 from sglperf.server.launch import open_log, scratch
-from sglperf.server.leases import gpu_uuids, lease_gpus, lease_port
+from sglperf.server.leases import Lease, gpu_uuids, lease_gpus, lease_port
 from sglperf.server.model import materialize
 from sglperf.target.build import Target
 
@@ -107,6 +107,7 @@ def start_worker(
     *,
     log_path: Path,
     timeout: float,
+    gpus: Sequence[Lease] | None = None,
     cache: Path | None = None,
     under: Sequence[str] = (),
 ) -> Worker:
@@ -115,6 +116,7 @@ def start_worker(
     It has no use for CUDA graphs, which hide what is called.
 
     Args:
+        gpus: leases of the GPUs where the caller holds them, for two workers beside each other.
         under: command line of a tool that runs it; empty for none.
 
     Raises:
@@ -123,7 +125,8 @@ def start_worker(
     """
     with contextlib.ExitStack() as stack:
         cuda = config.device == "cuda"
-        leases = stack.enter_context(lease_gpus(gpu_uuids(config.tp_set) if cuda else ()))
+        uuids = gpu_uuids(config.tp_set) if cuda and gpus is None else ()
+        leases = [*(gpus or ()), *stack.enter_context(lease_gpus(uuids))]
         directory = Path(stack.enter_context(scratch()))
         cache = cache or user_cache_path("sglperf")
         port, lease = lease_port()  # for the rendezvous of a model's one rank
