@@ -42,7 +42,8 @@ def started(
     gpus: Sequence[Lease] | None = None,
 ) -> Worker:
     (folder / "workers" / "echo.py").write_text(script)
-    target = resolve_target(str(make_target(folder / "target")))
+    number = len(list(folder.glob("target*")))
+    target = resolve_target(str(make_target(folder / f"target{number or ''}")))
     return start_worker(
         target, config, "echo", log_path=folder / "log", timeout=timeout, gpus=gpus, cache=folder / "cache"
     )
