@@ -96,6 +96,7 @@ def test_other_default(recorded: Suite, tmp_path: Path) -> None:
     assert "schedule_conservativeness 1.0 → 0.9" in " ".join(ended.output.split())
 
 
+@pytest.mark.nightly
 def test_pages(recorded: Suite) -> None:
     """Pages of 1 and 64 tokens start and serve, and the cached tokens of a repeated prompt are exact."""
     ended = recorded.run(*EXACT_ONLY, "-k", "reuse", "--page-size=1,64", "--baseline=off")

@@ -91,7 +91,7 @@ FAULTS: dict[str, tuple[tuple[Edit, ...], str, str]] = {
 }
 
 
-AT_NIGHT = ("forgets-answers", "halves-the-pool", "matches-past-the-difference")
+AT_NIGHT = ("evicts-the-newest", "forgets-answers", "halves-the-pool", "matches-past-the-difference")
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,8 @@ def _stages(stages: Sequence[StageChange]) -> list[str]:
 
 def _table(profile: ProfileChange) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-    title = f"in a {profile.phase} step, {profile.traces} traces a side"
+    traces = "1 trace" if profile.traces == 1 else f"{profile.traces} traces"
+    title = f"in a {profile.phase} step, {traces} a side"
     table.add_column(title, no_wrap=True, width=_NAME_WIDTH, overflow="ellipsis")
     for name, width in (("calls", 13), ("base", 11), ("head", 11), ("change", 12)):
         table.add_column(name, justify="right", no_wrap=True, width=width)
