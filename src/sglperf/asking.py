@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sglperf.config import Settings
-from sglperf.core.catalogue import METRICS
 from sglperf.core.derive import growth
 from sglperf.core.gates import Gate
-from sglperf.core.metric import Kind
-from sglperf.core.roofline import PARTS, pass_times, pass_values
+from sglperf.core.roofline import PARTS, WHOLE_PASS, pass_times, pass_values
 from sglperf.core.server_config import ServerConfig
 from sglperf.core.shape import shape_of
-from sglperf.errors import MeasurementError
 from sglperf.plan import Load
 from sglperf.target.build import Target
 from sglperf.workload.passes import Pass
@@ -40,10 +37,9 @@ class Answer:
 
     def believable(self, gates: Sequence[Gate]) -> dict[str, float]:
         """The values, as far as gates leave them standing."""
-        if any(not gate.timing_only for gate in gates):
-            return {}
-        exact = {name for name in self.values if name in METRICS and METRICS[name].kind is Kind.EXACT}
-        return {name: value for name, value in self.values.items() if not gates or name in exact}
+        return {
+            name: value for name, value in self.values.items() if not any(gate.spoils(name) for gate in gates)
+        }
 
 
 def request(settings: Settings, config: ServerConfig, target: Target, load: Load) -> dict[str, Any]:
@@ -66,32 +62,25 @@ def request(settings: Settings, config: ServerConfig, target: Target, load: Load
 
 
 def answered(config: ServerConfig, workload: Workload, said: Any) -> Answer:
-    """The answer to that.
-
-    Raises:
-        MeasurementError: the model is none whose kernels can be told apart.
-    """
+    """The answer to that."""
     if isinstance(workload, TreeGrowth):
         return Answer(growth(workload.sizes, said["match"], said["evict"]))
     assert isinstance(workload, Pass)
     shape = shape_of(config.model)
-    if shape is None:
-        raise MeasurementError(
-            f"{config.model.name} is no dense Llama of known shape, so its kernels' work cannot be counted: "
-            "choose a model of config/models"
-        )
+    assert shape is not None, "see sglperf.plan.check_ask"
     values = pass_values(pass_times(said), shape, workload.load)
     return Answer(values, tuple(_wrong(said["parts"])), said["method"])
 
 
-def _wrong(parts: Mapping[str, Mapping[str, Any]]) -> list[Gate]:
-    """Parts that do not compute what they should: how fast they do it is no matter."""
-    return [
-        Gate(
-            "kernel-wrong",
-            f"{PARTS.get(name, name)} is off from its float64 reference by {part['error']:.2%} (root mean square), more than "
-            f"{part['tolerance']:.2%}: it computes something else",
-        )
-        for name, part in parts.items()
-        if part["error"] is not None and not part["error"] <= part["tolerance"]
-    ]
+def _wrong(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[Gate]:
+    """Parts that do not compute what they should: how fast they do it is no matter, nor how long a pass takes."""
+    for module, part in parts.items():
+        name, error = PARTS.get(module, module), part["error"]
+        if error is not None and not error <= part["tolerance"]:
+            own = (f"{name}_time", f"{name}_limit_share", f"{name}_bandwidth_share")
+            yield Gate(
+                "kernel-wrong",
+                f"{name} is off from its float64 reference by {error:.2%} (root mean square), more than "
+                f"{part['tolerance']:.2%}: it computes something else",
+                metrics=(*own, *WHOLE_PASS),
+            )

@@ -21,7 +21,6 @@ from sglperf.core.fingerprint import Fingerprint
 from sglperf.core.gates import Gate
 from sglperf.core.judgement import Evidence, Question
 from sglperf.core.launches import Launches
-from sglperf.core.metric import Kind
 from sglperf.core.prediction import PREDICTED
 from sglperf.errors import TargetError
 from sglperf.measurements import Measurements, Round
@@ -137,10 +136,9 @@ class Measured:
         died = self.measurements.failures.get((side, ask.config.label))
         if died is not None:
             return died
-        exact = METRICS[ask.metric].kind is Kind.EXACT
         last = {(round_.launch, round_.index): round_ for round_ in self.rounds(side, ask)}
         failed = (gate for round_ in last.values() for gate in round_.gates)
-        return next((gate for gate in failed if not (exact and gate.timing_only)), None)
+        return next((gate for gate in failed if gate.spoils(ask.metric)), None)
 
     def _work(self, side: str, ask: Ask, good: list[Round]) -> Work | None:
         context = self.context(side, ask)

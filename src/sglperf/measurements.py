@@ -26,7 +26,7 @@ class Round:
 
     Attributes:
         side, config, launch, workload, index: which round it is.
-        values: by metric name; where a gate failed, none, or only the exact ones.
+        values: by metric name; where a gate failed, those that it leaves standing.
         gates: those it failed.
         finish_reasons: reason → requests.
         seconds: from sending the first request to the last token.

@@ -12,7 +12,9 @@ from sglperf.core.catalogue import DIVERGING, METRICS
 from sglperf.core.metric import Kind
 from sglperf.core.prediction import PREDICTED
 from sglperf.core.server_config import ServerConfig
+from sglperf.core.shape import shape_of
 from sglperf.errors import UsageError
+from sglperf.workload.passes import Pass
 from sglperf.workload.plan import RoundPlan
 from sglperf.workload.shapes import Workload, plan_hash
 
@@ -132,6 +134,11 @@ def check_ask(ask: Ask) -> None:
     if ask.metric not in METRICS:
         raise UsageError(f"unknown metric {ask.metric!r}: the suite knows {', '.join(METRICS)}")
     config, workload = ask.config, ask.workload
+    if isinstance(workload, Pass) and shape_of(config.model) is None:
+        raise UsageError(
+            f"{workload.label} counts what a dense Llama has to move and compute, and {config.model.name} is none of known "
+            "shape: choose a --model of config/models, or leave the kernel tests out (-m 'not kernel')"
+        )
     if workload.longest > config.model.context_length:
         raise UsageError(
             f"{workload.label} needs {workload.longest} tokens, {config.model.name} takes {config.model.context_length}: "

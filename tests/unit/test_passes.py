@@ -16,8 +16,8 @@ from sglperf.core.gates import Gate
 from sglperf.core.roofline import PassShape, pass_times, pass_values
 from sglperf.core.server_config import Model
 from sglperf.core.shape import shape_of
-from sglperf.errors import ConfigError, MeasurementError
-from sglperf.plan import Load
+from sglperf.errors import ConfigError, UsageError
+from sglperf.plan import Ask, Load, check_ask
 from sglperf.target.build import Target
 from sglperf.workload.passes import DecodePass, Pass, PrefillPass
 from sglperf.workload.plan import RoundPlan
@@ -167,6 +167,22 @@ def test_a_kernel_that_computes_something_else_is_not_believed(error, wrong):
     assert all(not gate.timing_only for gate in gates)
 
 
+def test_a_wrong_kernel_spoils_its_own_figures_and_those_of_the_pass():
+    """What is right beside it keeps its times, and calls are counted whatever they compute."""
+    found = answered(CONFIG, DECODE, said(attn=part(0.5), sampler=part(0.0)))
+    believed = found.believable(found.gates)
+
+    gone = {
+        "attention_time",
+        "attention_limit_share",
+        "attention_bandwidth_share",
+        "pass_kernel_time",
+        "pass_coverage",
+    }
+    assert set(found.values) - set(believed) == gone
+    assert {"sampling_time", "kernel_calls"} <= set(believed)
+
+
 def test_each_wrong_kernel_is_named():
     """By the name that tables have for it, with how far it is off and how far it may be."""
     gates = answered(CONFIG, DECODE, said(attn=part(0.5, 0.02), q_norm=part(0.03), sampler=part(0.0))).gates
@@ -182,8 +198,8 @@ def test_each_wrong_kernel_is_named():
 @pytest.mark.parametrize("model", [replace(LLAMA, config={}), Model("org--x", 50, 1024, path="org/x")])
 def test_a_model_of_unknown_shape_is_refused(model):
     """Its kernels' work cannot be counted, and the model is named."""
-    with pytest.raises(MeasurementError, match=f"{model.name} is no dense Llama of known shape"):
-        answered(server(model=model), DECODE, said())
+    with pytest.raises(UsageError, match=f"{model.name} is none of known shape"):
+        check_ask(Ask("kernel", server(model=model), DECODE, "attention_time"))
 
 
 def test_an_answer_about_trees():

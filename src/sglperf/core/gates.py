@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from sglperf.core.catalogue import METRICS
 from sglperf.core.derive import token_gaps
 from sglperf.core.gpu_watch import GpuWatched
+from sglperf.core.metric import Kind
 from sglperf.core.observation import RoundObservation
 
 
@@ -16,11 +18,18 @@ class Gate:
 
     Attributes:
         timing_only: the round's timings cannot be believed; its exact counts can, since no neighbour moves them.
+        metrics: those that cannot be believed; None for all.
     """
 
     code: str
     sentence: str
     timing_only: bool = False
+    metrics: tuple[str, ...] | None = None
+
+    def spoils(self, metric: str) -> bool:
+        """Whether it leaves no value of this metric standing."""
+        exact = metric in METRICS and METRICS[metric].kind is Kind.EXACT
+        return (self.metrics is None or metric in self.metrics) and not (exact and self.timing_only)
 
 
 @dataclass(frozen=True)

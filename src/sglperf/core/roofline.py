@@ -30,6 +30,10 @@ PARTS: Mapping[str, str] = {
 """Module of SGLang's Llama → what it is called here, in the order of a pass."""
 
 
+WHOLE_PASS = ("pass_kernel_time", "pass_coverage")
+"""Metrics into which every part of a pass enters."""
+
+
 @dataclass(frozen=True)
 class PassShape:
     """How much a pass has to do.
