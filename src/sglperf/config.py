@@ -54,6 +54,7 @@ class Settings(BaseModel):
     eviction_policy: str | None = None
     chunked_prefill_tokens: Positive | None = None
     side_by_side: bool = False
+    variants: dict[str, tuple[str, ...]] = {}
     server_arguments: tuple[str, ...] = ()
     server_environment: dict[str, str] = {}
 
@@ -316,7 +317,7 @@ def load_model(folder: ConfigFolder, name: str) -> Model:
 
 
 def server_configs(settings: Settings, model: Model, variant: str = "") -> tuple[ServerConfig, ...]:
-    """Every point of attention backend × page size × TP set."""
+    """Every point of attention backend × page size × TP set, each in every variant."""
     return tuple(
         ServerConfig(
             model=model,
@@ -331,20 +332,26 @@ def server_configs(settings: Settings, model: Model, variant: str = "") -> tuple
             prefix_cache=settings.prefix_cache,
             eviction_policy=settings.eviction_policy,
             chunked_prefill_tokens=settings.chunked_prefill_tokens,
-            variant=variant,
-            comparison=_comparison(variant, page_size, tp_set) if settings.side_by_side else "",
-            arguments=settings.server_arguments,
+            variant="-".join(filter(None, (variant, member))),
+            comparison=_comparison(settings, variant, backend, page_size, tp_set),
+            member=member,
+            arguments=(*settings.server_arguments, *arguments),
             environment=settings.server_environment,
         )
         for backend in settings.attention_backends
         for page_size in settings.page_sizes
         for tp_set in settings.tp_sets
+        for member, arguments in (settings.variants or {"": ()}).items()
     )
 
 
-def _comparison(variant: str, page_size: int, tp_set: TpSet) -> str:
-    """Names what servers of one comparison have in common."""
-    return f"{variant or 'servers'}-page{page_size}-tp{'.'.join(map(str, tp_set))}"
+def _comparison(settings: Settings, variant: str, backend: str, page_size: int, tp_set: TpSet) -> str:
+    """Names what servers of one comparison have in common: all but the variant, or where there is none, the backend."""
+    if not settings.side_by_side:
+        return ""
+    name = variant or "servers"
+    common = f"{name}-{backend}" if settings.variants else name
+    return f"{common}-page{page_size}-tp{'.'.join(map(str, tp_set))}"
 
 
 def parse_launches(given: object) -> int | tuple[int, int]:

@@ -29,7 +29,7 @@ def _contrasts(measured: Measured, alpha: float, side: str) -> Iterator[Contrast
         pairs = measured.beside(side, base, ask)
         found = contrast_launches(*pairs, metric, alpha=alpha)
         if found is not None:
-            names = (ask.config.model.name, first.attention_backend, ask.config.attention_backend)
+            names = (ask.config.model.name, first.name_in_group, ask.config.name_in_group)
             yield Contrast(*names, ask.workload.label, ask.metric, found)
 
 
@@ -50,7 +50,7 @@ def _figure(measured: Measured, ask: Ask, alpha: float) -> Figure | None:
     found = estimate(usable, alpha=alpha)
     assert found is not None
     config = ask.config
-    return Figure(config.model.name, config.attention_backend, None, ask.workload.label, ask.metric, *found)
+    return Figure(config.model.name, config.name_in_group, None, ask.workload.label, ask.metric, *found)
 
 
 def checked_claims(

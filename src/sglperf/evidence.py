@@ -101,7 +101,7 @@ class Measured:
             if found is None:
                 return None
             reference = found
-        count, departure = compare_answers(reference.answers, round_.answers, first.attention_backend)
+        count, departure = compare_answers(reference.answers, round_.answers, first.name_in_group)
         departures = {} if departure is None else {DIVERGING: departure}
         return replace(round_, values={**round_.values, DIVERGING: float(count)}, departures=departures)
 

@@ -563,3 +563,39 @@ def test_every_shipped_server_can_be_configured():
             settings = load_settings(shipped, {"profile": profile}, {}, [], name)
             configs = server_configs(settings, load_model(shipped, settings.model), name)
             assert all(config.label.endswith(f"-{name}") for config in configs)
+
+
+def test_variants_are_compared_with_one_another(folder):
+    """Each is a server of its own with its further arguments; what is compared differs in nothing else."""
+    changes = {
+        "side_by_side": True,
+        "variants": {"serial": ["--disable-overlap-schedule"], "overlapped": []},
+        "server_arguments": ["--x"],
+        "attention_backends": ["torch_native", "flex_attention"],
+    }
+    settings = load_settings(folder, {"profile": "cpu", **changes}, {}, ())
+    configs = server_configs(settings, load_model(folder, settings.model), "overlap")
+
+    assert [(one.member, one.arguments) for one in configs[:2]] == [
+        ("serial", ("--x", "--disable-overlap-schedule")),
+        ("overlapped", ("--x",)),
+    ]
+    assert len({one.label for one in configs}) == 4
+    assert len({one.group for one in configs}) == 2
+    assert {one.attention_backend for one in configs if one.group == configs[0].group} == {"torch_native"}
+
+
+def test_backends_are_compared_page_by_page(folder):
+    """Servers that differ in more than their backend are compared with none."""
+    changes = {"side_by_side": True, "attention_backends": ["a", "b"], "page_sizes": [1, 16]}
+    settings = load_settings(folder, {"profile": "cpu", **changes}, {}, ())
+    configs = server_configs(settings, load_model(folder, settings.model), "backends")
+
+    assert {(one.page_size, one.group) for one in configs} == {
+        (1, "backends-page1-tp0"),
+        (16, "backends-page16-tp0"),
+    }
+    alone = server_configs(
+        settings.model_copy(update={"side_by_side": False}), load_model(folder, settings.model)
+    )
+    assert {one.group for one in alone} == {one.label for one in alone}

@@ -52,6 +52,7 @@ class ServerConfig:
         variant: what sets it apart from the profile's plain server; empty for that one.
         comparison: name of the group in which servers are compared with one another, the first with each of the
             others; empty for a server that stands alone.
+        member: what sets it apart there; empty where its attention backend does.
         arguments: further server arguments, as on a command line.
         environment: further environment variables of the server process.
     """
@@ -70,6 +71,7 @@ class ServerConfig:
     chunked_prefill_tokens: int | None = None
     variant: str = ""
     comparison: str = ""
+    member: str = ""
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -82,6 +84,11 @@ class ServerConfig:
     def group(self) -> str:
         """Servers of one group are up together where there is room, and take their rounds in turn."""
         return self.comparison or self.label
+
+    @property
+    def name_in_group(self) -> str:
+        """What it is called beside those that it is compared with."""
+        return self.member or self.attention_backend
 
     @property
     def label(self) -> str:

@@ -1,0 +1,145 @@
+"""Which servers of a run are compared with which, and what that bears on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from samples import ask, measured_round, server, started
+
+from sglperf.contrasting import checked_claims, contrasts
+from sglperf.core.answers import Answer
+from sglperf.core.catalogue import DIVERGING
+from sglperf.core.claim import Claim, Standing
+from sglperf.core.judgement import judge
+from sglperf.core.server_config import ServerConfig
+from sglperf.core.verdict import Policy, Status
+from sglperf.evidence import Measured, questions
+from sglperf.measurements import Measurements, Round
+from sglperf.plan import Ask, make_plan
+from sglperf.workload.answers import Answers
+
+
+def together(backend: str, page: int = 16, **changes: object) -> ServerConfig:
+    return replace(server(backend, page), comparison=f"backends-page{page}-tp0", **changes)
+
+
+def run(*rounds: Round, asks: list[Ask]) -> Measured:
+    plan = make_plan(asks, launches=3, rounds=1, warmup_rounds=1, seed=0)
+    launches = {(one.side, one.config, one.launch): None for one in rounds}
+    came_up = [started(index, side=side, config=config) for side, config, index in launches]
+    return Measured(plan, Measurements(came_up, list(rounds)), {"head": {"sglang": "0.5.23"}})
+
+
+FIRST, SECOND, ALONE = together("triton"), together("flashinfer"), server("fa3")
+ITL = [ask(config=config) for config in (FIRST, SECOND, ALONE)]
+
+
+def paced(of: Ask, *seconds: float) -> list[Round]:
+    """A round of each launch."""
+    return [
+        measured_round(launch, {of.metric: value}, like=of) for launch, value in enumerate(seconds) if value
+    ]
+
+
+def test_each_is_compared_with_the_first_of_its_group():
+    """Launch beside launch; a server that stands alone is compared with none."""
+    slow, fast, alone = (paced(one, *times) for one, times in zip(ITL, ([0.012, 0.024, 0.036], [0.010, 0.020, 0.030], [0.01] * 3), strict=True))  # fmt: skip
+    (found,) = contrasts(run(*slow, *fast, *alone, asks=ITL), alpha=0.05)
+
+    assert (found.reference, found.other, found.metric) == ("triton", "flashinfer", "inter_token_latency")
+    assert found.speedup == pytest.approx((1.2, 1.2, 1.2), abs=1e-3)  # though launches differ threefold
+
+
+def test_a_launch_without_its_partner_is_left_out():
+    """The second launch of one has no counterpart; it would be compared with another launch's."""
+    slow, fast = paced(ITL[0], 0.012, 0.999, 0.012), paced(ITL[1], 0.010, 0, 0.010)
+    (found,) = contrasts(run(*slow, *fast, asks=ITL[:2]), alpha=0.05)
+
+    assert found.comparison.n_base == found.comparison.n_head == 2
+    assert found.speedup[0] == pytest.approx(1.2)
+
+
+def test_what_is_not_compared():
+    """Counts, figures without a verdict, another workload, and a server that was never measured."""
+    exact = [ask("cached_tokens", config=config) for config in (FIRST, SECOND)]
+    shown = [ask("inter_token_latency_slope", config=config) for config in (FIRST, SECOND)]
+    for pair in (exact, shown):
+        rounds = [one for ask_ in pair for one in paced(ask_, 1.0, 1.0)]
+        assert contrasts(run(*rounds, asks=pair), alpha=0.05) == ()
+    assert contrasts(run(*paced(ITL[0], 0.01), asks=ITL[:2]), alpha=0.05) == ()
+    assert contrasts(run(*paced(ITL[1], 0.01), asks=[ITL[1]]), alpha=0.05) == ()
+
+
+def test_variants_go_by_their_own_names():
+    """Servers of one backend that differ in an argument are told apart by what they are called."""
+    pair = [replace(FIRST, member=name, variant=f"overlap-{name}") for name in ("serial", "overlapped")]
+    asks = [ask("decode_throughput", config=config) for config in pair]
+    rounds = [*paced(asks[0], 100, 100), *paced(asks[1], 150, 150)]
+    (found,) = contrasts(run(*rounds, asks=asks), alpha=0.05)
+
+    assert (found.reference, found.other) == ("serial", "overlapped")
+    assert found.speedup[0] == pytest.approx(1.5)
+
+
+def test_claims_of_the_areas_that_were_measured():
+    """A claim is told by contrasts or by plain figures; those about other areas are not mentioned."""
+    known = {"statement": "s", "source": "t", "figures": [{"metric": "inter_token_latency", "workload": "decode-.*"}], "most": 0.011}  # fmt: skip
+    compared = {**known, "most": None, "least": 1.1, "figures": [{**known["figures"][0], "server": "flashinfer", "over": "triton"}]}  # fmt: skip
+    claims = {
+        "plain": Claim.model_validate({**known, "area": "decode"}),
+        "compared": Claim.model_validate({**compared, "area": "decode"}),
+        "elsewhere": Claim.model_validate({**known, "area": "kernel"}),
+    }
+    rounds = [*paced(ITL[0], 0.012, 0.012, 0.012), *paced(ITL[1], 0.010, 0.010, 0.010)]
+    found = run(*rounds, asks=ITL[:2])
+    checked = checked_claims(claims, found, contrasts(found, alpha=0.05), alpha=0.05, gpu=None)
+
+    assert {one.name: one.standing for one in checked} == {
+        "plain": Standing.FAILS,
+        "compared": Standing.HOLDS,
+    }
+    assert [figure.server for figure, _ in checked[0].figures] == ["triton", "flashinfer"]
+
+
+# Answers
+
+
+def answered(of: Ask, *tokens: int, again: int | None = None) -> Round:
+    """A prompt for each token, cold and from the cache; ``again`` is the first one's answer from the cache."""
+    cold = [Answer((token,), ((token,),)) for token in tokens]
+    cached = [Answer((again,), ((again,),)), *cold[1:]] if again is not None else cold
+    return measured_round(0, {"completion_tokens": 4.0}, like=of, answers=(*cold, *cached))
+
+
+def judged(*rounds: Round, asks: list[Ask]) -> list[tuple[Status, str]]:
+    verdicts = judge(
+        questions(run(*rounds, asks=asks), {}, paired=False),
+        Policy(alpha=0.05, min_effect=0.03, family_size=1),
+    )
+    return [(one.status, one.code) for one in verdicts.values()]
+
+
+SHAPE = Answers(2, 8, 1)
+BOTH = [ask(DIVERGING, config=config, workload=SHAPE) for config in (FIRST, SECOND)]
+
+
+def test_answers_that_agree():
+    """With the first server's, and with its own from the cache: every request as it must be."""
+    found = judged(answered(BOTH[0], 5, 6), answered(BOTH[1], 5, 6), asks=BOTH)
+
+    assert found == [(Status.UNCHANGED, "as-predicted")] * 2
+
+
+def test_answers_that_differ_are_the_other_servers_matter():
+    """The first server's are the reference; a server is also held against itself."""
+    other = judged(answered(BOTH[0], 5, 6), answered(BOTH[1], 5, 7), asks=BOTH)
+    cached = judged(answered(BOTH[0], 5, 6, again=9), answered(BOTH[1], 5, 6), asks=BOTH)
+
+    assert other == [(Status.UNCHANGED, "as-predicted"), (Status.REGRESSED, "answers-differ")]
+    assert cached == [(Status.REGRESSED, "answers-differ"), (Status.UNCHANGED, "as-predicted")]
+
+
+def test_without_the_first_server_nothing_is_told():
+    """No reference is no agreement."""
+    assert judged(answered(BOTH[1], 5, 6), asks=BOTH)[1] == (Status.INVALID, "no-samples")
