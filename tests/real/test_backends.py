@@ -50,9 +50,10 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
 
 
 def rounds_in_order(ended: Ended, workload: str) -> list[str]:
-    """Backend of each round of a workload, as they happened."""
-    rounds = (record["round"] for record in ended.journal if record["kind"] == "round")
-    return [one["config"].partition("-")[0] for one in rounds if one["workload"].startswith(workload)]
+    """Backend of each round of a workload, as they happened; a round that a gate had repeated comes once."""
+    rounds = [record["round"] for record in ended.journal if record["kind"] == "round"]
+    mine = {(one["index"], one["config"]): None for one in rounds if one["workload"].startswith(workload)}
+    return [config.partition("-")[0] for _, config in mine]
 
 
 @NO_COMPILER
@@ -85,7 +86,7 @@ def test_a_page_that_is_not_seen(suite: Suite, tmp_path: Path) -> None:
     (contrast,) = ended.run["contrasts"]
     assert (contrast["reference"], contrast["other"]) == ("torch_native", "flex_attention")
     assert (contrast["comparison"]["low"], contrast["comparison"]["high"]) == (0.0, None)
-    order = rounds_in_order(ended, "decode-p")
+    order = rounds_in_order(ended, "decode-p64")
     assert order[0] != order[1]
     assert order == [order[0], order[1], order[1], order[0]]
     (claim,) = [one for one in ended.run["claims"] if one["area"] == "kernel"]

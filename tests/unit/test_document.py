@@ -112,6 +112,7 @@ def test_a_case_without_samples_is_there(tmp_path):
             "code": "server-died",
             "sentence": "gone",
             "timing_only": False,
+            "metrics": None,
         }
     ]
 
