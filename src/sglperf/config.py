@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from sglperf.core.claim import Claim
 from sglperf.core.server_config import Model, ServerConfig
+from sglperf.core.validation import first_problem
 from sglperf.errors import ConfigError
 
 TpSet = tuple[int, ...]
@@ -285,11 +286,7 @@ def load_claims(folder: ConfigFolder) -> dict[str, Claim]:
         try:
             claims[name] = Claim.model_validate(folder.read("claims", name))
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"])) or "it"
-            raise ConfigError(
-                f"{folder.path / 'claims' / name}.yaml: {place}: {first['msg'].removeprefix('Value error, ')}"
-            ) from None
+            raise ConfigError(f"{folder.path / 'claims' / name}.yaml: {first_problem(error)}") from None
     return claims
 
 

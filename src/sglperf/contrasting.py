@@ -12,24 +12,25 @@ from sglperf.evidence import Measured
 from sglperf.plan import Ask
 
 
-def contrasts(measured: Measured, *, alpha: float, side: str = "head") -> tuple[Contrast, ...]:
-    """Each server of a comparison against its first one, case by case."""
-    return tuple(_contrasts(measured, alpha, side))
+def contrasts(measured: Measured, *, alpha: float) -> tuple[Contrast, ...]:
+    """Each of the head's servers of a comparison against its first one, case by case."""
+    return tuple(_contrasts(measured, alpha))
 
 
-def _contrasts(measured: Measured, alpha: float, side: str) -> Iterator[Contrast]:
+def _contrasts(measured: Measured, alpha: float) -> Iterator[Contrast]:
     plan = measured.plan
     asks = {(ask.config.label, ask.workload.label, ask.metric): ask for ask in plan.asks}
     for ask in plan.asks:
         metric = METRICS[ask.metric]
-        first = next(config for config in plan.configs if config.group == ask.config.group)
+        first = plan.first_of(ask.config)
         base = asks.get((first.label, ask.workload.label, ask.metric))
         if base is None or base is ask or metric.kind is Kind.EXACT or not metric.judged:
             continue
-        pairs = measured.beside(side, base, ask)
+        pairs = measured.beside("head", base, ask)
         found = contrast_launches(*pairs, metric, alpha=alpha)
         if found is not None:
-            names = (ask.config.model.name, first.name_in_group, ask.config.name_in_group)
+            config = ask.config
+            names = (config.model.name, config.group, first.name_in_group, config.name_in_group)
             yield Contrast(*names, ask.workload.label, ask.metric, found)
 
 

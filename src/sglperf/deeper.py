@@ -76,7 +76,7 @@ def look_deeper(
         first = {config.label: (config, load) for config, load in reversed(list(_loads(measured.plan)))}
         for config, load in reversed(first.values()):
             progress(f"{tool.product}: {config.label}, {load.workload.label}")
-            looks.append(_look(name, tool, part, config, load, targets["head"], settings, folder))
+            looks.append(_look(tool, part, config, load, targets["head"], settings, folder))
     return tuple(looks)
 
 
@@ -92,7 +92,6 @@ def _loads(plan: Plan) -> Iterator[tuple[ServerConfig, Load]]:
 
 
 def _look(
-    name: str,
     tool: Nsight,
     part: str,
     config: ServerConfig,
@@ -101,9 +100,9 @@ def _look(
     settings: Settings,
     folder: RunFolder,
 ) -> Look:
-    base = folder.path / f"{name}-{config.label}-{load.workload.label}{'-' if part else ''}{part}"
+    base = folder.path / f"{tool.program}-{config.label}-{load.workload.label}{'-' if part else ''}{part}"
     file, log = base.with_name(base.name + tool.suffix), base.with_name(base.name + ".log")
-    look = Look(name, config.label, load.workload.label, part)
+    look = Look(tool.program, config.label, load.workload.label, part)
     module = next((module for module, known in PARTS.items() if known == part), "")
     try:
         with start_worker(
@@ -117,15 +116,15 @@ def _look(
             asked = {**request(settings, config, target, load), "look": module}
             worker.ask(asked, settings.start_timeout)
             worker.finish(settings.start_timeout)
-        return _seen(look, file, name)
+        return _seen(look, file)
     except (LaunchError, ServerDied) as error:
         return replace(look, problem=str(error))
 
 
-def _seen(look: Look, file: Path, name: str) -> Look:
+def _seen(look: Look, file: Path) -> Look:
     if not file.exists():
-        return replace(look, problem=f"{NSIGHT[name].program} left no {file.name}: see the log beside it")
-    if name != "ncu":
+        return replace(look, problem=f"{look.tool} left no {file.name}: see the log beside it")
+    if look.tool != "ncu":
         return replace(look, file=str(file))
     text = file.read_text(encoding="utf-8", errors="replace")
     try:

@@ -93,7 +93,7 @@ class Measured:
 
     def _compared(self, side: str, ask: Ask, round_: Round) -> Round | None:
         """The round with how many of its answers part from the reference's; None where that has not answered."""
-        first = next(config for config in self.plan.configs if config.group == ask.config.group)
+        first = self.plan.first_of(ask.config)
         reference = round_
         if first.label != ask.config.label:
             answered = self.rounds(side, replace(ask, config=first))

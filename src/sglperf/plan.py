@@ -90,6 +90,10 @@ class Plan:
         groups = list(dict.fromkeys(config.group for config in configs))
         return tuple(sorted(configs, key=lambda config: groups.index(config.group)))
 
+    def first_of(self, config: ServerConfig) -> ServerConfig:
+        """The server with which those of its comparison are compared; itself where it stands alone."""
+        return next(one for one in self.configs if one.group == config.group)
+
     def launches_of(self, config: ServerConfig) -> int:
         """Server starts of this config, at most. A count has no noise: where nothing is timed, one start tells it."""
         return self.launches if any(load.timed for load in self.loads(config)) else 1

@@ -21,7 +21,9 @@ SEVERAL = st.lists(st.lists(TIMES, min_size=1, max_size=5), min_size=2, max_size
 
 
 def contrast(comparison: Comparison) -> Contrast:
-    return Contrast("llama", "triton", "flashinfer", "decode-s8", "a_metric", comparison)
+    return Contrast(
+        "llama", "backends-page16-tp0", "triton", "flashinfer", "decode-s8", "a_metric", comparison
+    )
 
 
 # Speedup

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from sglperf.core.equivalence import Work
+from sglperf.core.validation import first_problem
 from sglperf.errors import BaselineError
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -206,9 +207,7 @@ def parse_baseline(text: str, origin: str, fingerprint_id: str) -> Baseline:
     try:
         baseline = Baseline.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise BaselineError(f"{origin}: {place}: {first['msg']}: {mend}") from None
+        raise BaselineError(f"{origin}: {first_problem(error)}: {mend}") from None
     loose = baseline.loose_ends()
     if loose:
         raise BaselineError(f"{origin}: {loose[0]} is missing: {mend}")

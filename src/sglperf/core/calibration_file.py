@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sglperf.core.calibration import Calibration, Noise
+from sglperf.core.validation import first_problem
 from sglperf.errors import BaselineError
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -121,8 +122,5 @@ def parse_calibration(text: str, origin: str) -> CalibrationFile:
     try:
         return CalibrationFile.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise BaselineError(
-            f"{origin}: {place}: {first['msg']}: restore it from git, or delete it and run sglperf calibrate again"
-        ) from None
+        mend = "restore it from git, or delete it and run sglperf calibrate again"
+        raise BaselineError(f"{origin}: {first_problem(error)}: {mend}") from None

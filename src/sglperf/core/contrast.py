@@ -15,12 +15,14 @@ class Contrast:
     """One metric of one workload on two servers. It carries no verdict: that one is faster is no regression.
 
     Attributes:
-        model, reference, other: names of the model and of the servers' settings in which they differ.
+        model, group: names of the model and of the comparison, which says what the servers have in common.
+        reference, other: what sets them apart.
         workload, metric: what was measured.
         comparison: of the other server with the reference, of launches that were paired.
     """
 
     model: str
+    group: str
     reference: str
     other: str
     workload: str

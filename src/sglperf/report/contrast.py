@@ -24,11 +24,12 @@ _STYLES = {
 
 def contrast_parts(contrasts: Sequence[Contrast]) -> Iterator[str | Table | Text]:
     """A table for each pair of servers: how many times faster the second is."""
-    for (model, reference, other), group in groupby(
-        contrasts, lambda one: (one.model, one.reference, one.other)
+    by_pair = sorted(contrasts, key=lambda one: (one.group, one.other))
+    for (model, comparison, reference, other), group in groupby(
+        by_pair, lambda one: (one.model, one.group, one.reference, one.other)
     ):
         yield ""
-        yield Text(f"{other} against {reference} · {model}", style="bold")
+        yield Text(f"{other} against {reference} · {model} · {comparison}", style="bold")
         table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
         table.add_column("workload", no_wrap=True, width=24)
         table.add_column("metric", no_wrap=True, width=24)

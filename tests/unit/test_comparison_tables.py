@@ -1,0 +1,113 @@
+"""What a terminal shows of servers that are compared, of claims, and of a pass kernel by kernel."""
+
+from __future__ import annotations
+
+import math
+from io import StringIO
+
+import pytest
+from rich.console import Console
+from samples import ask, compared, measured_round, server, started
+
+from sglperf.core.claim import Claim, Figure, check
+from sglperf.core.contrast import Contrast
+from sglperf.core.roofline import pass_times, pass_values
+from sglperf.core.server_config import Model
+from sglperf.core.shape import shape_of
+from sglperf.evidence import Measured
+from sglperf.measurements import Measurements
+from sglperf.plan import make_plan
+from sglperf.report.contrast import claim_parts, contrast_parts
+from sglperf.report.roofline import roofline_parts
+from sglperf.workload.passes import DecodePass
+
+
+def text(parts: object) -> list[str]:
+    buffer = StringIO()
+    console = Console(file=buffer, width=100, highlight=False)
+    for part in parts:
+        console.print(part)
+    return [line.rstrip() for line in buffer.getvalue().splitlines()]
+
+
+def contrast(group: str, other: str) -> Contrast:
+    figures = compared(0.8, 0.75, 0.85)
+    return Contrast("llama", group, "triton", other, "decode-s8", "inter_token_latency", figures)
+
+
+def test_each_pair_has_a_table_that_says_what_both_have_in_common():
+    """Pages and pairs are kept apart, in whatever order their cases came."""
+    shown = text(contrast_parts([contrast("page1", "fa3"), contrast("page16", "fa3"), contrast("page1", "flashinfer"), contrast("page1", "fa3")]))  # fmt: skip
+
+    assert [line for line in shown if "against" in line] == [
+        "fa3 against triton · llama · page1",
+        "flashinfer against triton · llama · page1",
+        "fa3 against triton · llama · page16",
+    ]
+    assert sum(line.startswith("decode-s8") for line in shown) == 4
+    assert shown[3].split()[-5:] == ["s", "1.25", "1.18", "…", "1.33"]
+
+
+CLAIM = Claim(
+    statement="One is faster",
+    source="a report",
+    area="backend",
+    figures=({"metric": "inter_token_latency", "workload": ".*"},),
+    least=1.1,
+)
+
+
+@pytest.mark.parametrize(
+    ("high", "said", "standing"),
+    [(1.4, "1.25 (1.2 … 1.4)", "holds"), (math.inf, "1.25 (one launch tells no interval)", "holds")],
+)
+def test_a_claim_is_shown_with_what_it_rests_on(high, said, standing):
+    """Its standing, each figure with its interval, and its source."""
+    figure = Figure("llama", "fa3", None, "decode-s8", "inter_token_latency", 1.25, 1.2, high)
+    shown = text(claim_parts([check("x", CLAIM, [figure], None)]))
+
+    assert shown[1:] == [
+        f"claim: One is faster – {standing}",
+        f"  fa3, decode-s8, inter_token_latency: {said} – {standing}",
+        "  source: a report",
+    ]
+
+
+def test_a_claim_that_was_not_measured_says_why():
+    """One line, with the reason and without figures."""
+    shown = text(claim_parts([check("x", CLAIM, [], None)]))
+
+    assert shown[1:] == ["claim: One is faster – not measured here: nothing of it was measured"]
+
+
+def test_a_pass_is_shown_kernel_by_kernel():
+    """Calls of the whole model, shares that add up, and the machine's limits."""
+    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 100}  # fmt: skip
+    model = Model("tiny", 100, 1024, shape)
+    asked = ask("pass_kernel_time", area="kernel", config=server(model=model), workload=DecodePass(2, 32))
+    said = {
+        "layers": 2,
+        "parts": {
+            "attn": {"seconds": 3e-4, "calls": 2, "calls_in_layer": 1},
+            "sampler": {"seconds": 8e-4, "calls": 1, "calls_in_layer": 0},
+        },
+        "pass_seconds": 2e-3,
+        "copy_bytes_per_second": 1e9,
+        "matmul_flops_per_second": 1e12,
+    }
+    known = shape_of(model)
+    assert known is not None
+    values = pass_values(pass_times(said), known, asked.workload.load)
+    plan = make_plan([asked], launches=1, rounds=1, warmup_rounds=1, seed=0)
+    rounds = [measured_round(0, values, like=asked, method="a clock")]
+    measured = Measured(plan, Measurements([started(0)], rounds), {"head": {}})
+    shown = text(roofline_parts(measured))
+
+    assert [line.split()[:5] for line in shown[3:5]] == [
+        ["attention", "4", "300.0", "µs", "60.0%"],
+        ["sampling", "1", "800.0", "µs", "40.0%"],
+    ]
+    assert " ".join(shown[5:]).startswith(
+        "all kernels 2.000 ms; in a pass of two layers they account for 70%"
+    )
+    assert "Timed by a clock" in " ".join(shown[5:])
