@@ -124,7 +124,8 @@ def run(
     progress("judging")
     verdicts = _quoting(plan, judging.verdicts(), noise)
     changes = context_changes(measured, stored, paired=paired)
-    compared = contrasts(measured, alpha=settings.alpha)
+    links = _links(site)
+    compared = contrasts(measured, links, alpha=settings.alpha)
     outcome = Outcome(
         plan=plan,
         measured=measured,
@@ -137,7 +138,7 @@ def run(
         folder=str(folder.path),
         seconds={**measurements.seconds, "total": time.monotonic() - begin},
         contrasts=compared,
-        claims=checked_claims(claims, measured, compared, alpha=settings.alpha, gpu=_gpu(plan, site)),
+        claims=checked_claims(claims, measured, compared, links, alpha=settings.alpha, gpu=_gpu(plan, site)),
         notes=tuple(dict.fromkeys(note for target in targets.values() for note in target.notes)),
     )
     folder.append("end", {"verdicts": {name: verdict.status for name, verdict in verdicts.items()}})
@@ -159,6 +160,11 @@ def _gpu(plan: Plan, site: Site) -> str | None:
     """Product name of the GPU that was measured; None on a CPU."""
     used = {index for config in plan.configs if config.device == "cuda" for index in config.tp_set}
     return next((gpu.name for gpu in site.machine.gpus.usable if gpu.index in used), None)
+
+
+def _links(site: Site) -> dict[str, str]:
+    """Class of links of each server's TP set; ``cpu`` for its ranks on a CPU."""
+    return {label: found.link_class or "cpu" for label, found in site.fingerprints.items()}
 
 
 def _check(plan: Plan, settings: Settings, targets: Mapping[str, Target]) -> None:

@@ -327,6 +327,30 @@ PCIE_X2 = Recording(  # two L40S below one host bridge, no NVLink, one of them w
     process_names={4242: "/usr/bin/python3"},
 )
 
+PCIE_X8 = Recording(  # eight L40S without NVLink: pairs below one switch, four GPUs on each of two nodes
+    gpus=tuple(
+        gpu(
+            index,
+            "NVIDIA L40S",
+            46_068,
+            f"0000:{bus}:00.0",
+            **_L40S,
+            MemoryAffinity=[1 << index // 4, 0, 0, 0],
+        )
+        for index, bus in enumerate(("01", "02", "41", "42", "81", "82", "c1", "c2"))
+    ),
+    paths=_pairs(
+        8,
+        lambda a, b: (
+            pynvml.NVML_TOPOLOGY_SINGLE
+            if a // 2 == b // 2
+            else pynvml.NVML_TOPOLOGY_NODE
+            if a // 4 == b // 4
+            else pynvml.NVML_TOPOLOGY_SYSTEM
+        ),
+    ),
+)
+
 LOST_GPU = Recording(  # of three, one has no handle, one gives up while it is asked
     gpus=(
         gpu(0, "NVIDIA H100 80GB HBM3", 81_559, "0000:18:00.0"),

@@ -210,6 +210,53 @@ def test_of_another_model_it_says_nothing():
     assert checked.reason == "it speaks of llama, llama-2, this is gemma, qwen"
 
 
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ({"links": ["nvlink", "nvswitch"]}, "it speaks of nvlink, nvswitch, this is cpu, numa-node"),
+        ({"links": ["cpu"]}, None),
+        ({"tp_size": 8}, "it speaks of TP 8, this is TP 2, TP 4"),
+        ({"links": ["numa-node"], "tp_size": 2}, "it speaks of TP 2, this is TP 4"),
+    ],
+)
+def test_of_other_links_it_says_nothing(where, reason):
+    """Class of links and number of GPUs are those of the figure's own set."""
+    if reason is None:
+        with pytest.raises(ValidationError, match="links"):
+            claim(where=where)
+        return
+    figures = [figure(1.0, 1.05, links="numa-node", tp_size=4), figure(1.0, 1.05, links="cpu", tp_size=2)]
+    checked = check("x", claim(where=where), figures, A100)
+
+    assert (checked.standing, checked.reason) == (NOT_MEASURED, reason)
+
+
+def test_links_and_size_are_of_one_set():
+    """A set that fits in one and a set that fits in the other are no set that fits in both."""
+    figures = [figure(links="nvlink", tp_size=2), figure(1.0, 1.05, links="numa-node", tp_size=4)]
+    told = {
+        (links, size): check("x", claim(where={"links": [links], "tp_size": size}), figures, A100).standing
+        for links in ("nvlink", "numa-node")
+        for size in (2, 4)
+    }
+
+    assert told == {
+        ("nvlink", 2): HOLDS, ("nvlink", 4): NOT_MEASURED, ("numa-node", 2): NOT_MEASURED, ("numa-node", 4): FAILS,
+    }  # fmt: skip
+
+
+def test_a_speedup_is_no_efficiency():
+    """A claim about one is not told by the other, and an efficiency is of one server over another."""
+    wanted = {"metric": "inter_token_latency", "workload": "decode-.*", "over": "triton", "per_gpu": True}
+    asked = claim(figures=[wanted])
+
+    assert check("x", asked, [figure()], A100).standing == NOT_MEASURED
+    assert check("x", asked, [figure(per_gpu=True)], A100).standing == HOLDS
+    assert check("x", claim(), [figure(per_gpu=True)], A100).standing == NOT_MEASURED
+    with pytest.raises(ValidationError, match="per_gpu is of one server over another"):
+        claim(figures=[{**wanted, "over": None}])
+
+
 def test_of_one_of_its_models_it_speaks():
     """Not all that it names need be there."""
     bounds = {"gpu": "A100", "models": ["llama", "llama-2"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -46,6 +47,43 @@ def test_each_pair_has_a_table_that_says_what_both_have_in_common():
     ]
     assert sum(line.startswith("decode-s8") for line in shown) == 4
     assert shown[3].split()[-5:] == ["s", "1.25", "1.18", "…", "1.33"]
+
+
+def scaled(
+    other: str, ranks: int, ratio: float, metric: str = "decode_throughput", **changes: int
+) -> Contrast:
+    figures = replace(compared(ratio, ratio - 0.04, ratio + 0.04), lower_is_better=False)
+    return Contrast("llama", "scaling-page1", "single", other, "decode-s8", metric, figures, ranks=ranks, rate=True, **changes)  # fmt: skip
+
+
+def test_scaling_efficiency_has_a_table_for_all_sets():
+    """Speed-up over how many times as many GPUs, set under set, sorted by what was measured; nothing of latencies."""
+    found = [
+        scaled("nvlink-2", 2, 1.84), scaled("nvlink-2", 2, 1.9, "prefill_throughput"), scaled("cross-numa-4", 4, 2.0),
+        contrast("scaling-page1", "nvlink-2"),
+    ]  # fmt: skip
+    shown = text(contrast_parts(found))
+    begin = shown.index("scaling efficiency over single · llama · scaling-page1")
+
+    assert [line.split() for line in shown[begin + 2 :]] == [
+        ["decode-s8", "decode_throughput", "nvlink-2", "2", "1.84", "0.92", "0.90", "…", "0.94"],
+        ["decode-s8", "decode_throughput", "cross-numa-4", "4", "2.00", "0.50", "0.49", "…", "0.51"],
+        ["decode-s8", "prefill_throughput", "nvlink-2", "2", "1.90", "0.95", "0.93", "…", "0.97"],
+    ]
+    assert max(map(len, shown)) <= 100
+
+
+def test_efficiency_over_several_gpus_says_so():
+    """Where the smallest set has several GPUs, the title says how many."""
+    shown = text(contrast_parts([scaled("nvswitch-8", 8, 1.8, reference_ranks=2)]))
+
+    assert shown[5] == "scaling efficiency over single (TP 2) · llama · scaling-page1"
+    assert shown[7].split()[3:6] == ["8", "1.80", "0.45"]
+
+
+def test_servers_on_as_many_gpus_have_no_efficiency():
+    """Of backends there is no second table."""
+    assert not any("efficiency" in line for line in text(contrast_parts([contrast("page1", "fa3")])))
 
 
 CLAIM = Claim(

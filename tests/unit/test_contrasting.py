@@ -11,6 +11,7 @@ from sglperf.contrasting import checked_claims, contrasts
 from sglperf.core.answers import Answer
 from sglperf.core.catalogue import DIVERGING
 from sglperf.core.claim import Claim, Standing
+from sglperf.core.contrast import Contrast
 from sglperf.core.judgement import judge
 from sglperf.core.server_config import ServerConfig
 from sglperf.core.verdict import Policy, Status
@@ -31,6 +32,14 @@ def run(*rounds: Round, asks: list[Ask]) -> Measured:
     return Measured(plan, Measurements(came_up, list(rounds)), {"head": {"sglang": "0.5.23"}})
 
 
+def labels(measured: Measured) -> list[str]:
+    return [config.label for config in measured.plan.configs]
+
+
+def contrasts_of(measured: Measured, **links: str) -> tuple[Contrast, ...]:
+    return contrasts(measured, dict.fromkeys(labels(measured), "cpu") | links, alpha=0.05)
+
+
 FIRST, SECOND, ALONE = together("triton"), together("flashinfer"), server("fa3")
 ITL = [ask(config=config) for config in (FIRST, SECOND, ALONE)]
 
@@ -45,7 +54,7 @@ def paced(of: Ask, *seconds: float) -> list[Round]:
 def test_each_is_compared_with_the_first_of_its_group():
     """Launch beside launch; a server that stands alone is compared with none."""
     slow, fast, alone = (paced(one, *times) for one, times in zip(ITL, ([0.012, 0.024, 0.036], [0.010, 0.020, 0.030], [0.01] * 3), strict=True))  # fmt: skip
-    (found,) = contrasts(run(*slow, *fast, *alone, asks=ITL), alpha=0.05)
+    (found,) = contrasts_of(run(*slow, *fast, *alone, asks=ITL))
 
     assert (found.reference, found.other, found.metric) == ("triton", "flashinfer", "inter_token_latency")
     assert found.speedup == pytest.approx((1.2, 1.2, 1.2), abs=1e-3)  # though launches differ threefold
@@ -54,7 +63,7 @@ def test_each_is_compared_with_the_first_of_its_group():
 def test_a_launch_without_its_partner_is_left_out():
     """The second launch of one has no counterpart; it would be compared with another launch's."""
     slow, fast = paced(ITL[0], 0.012, 0.999, 0.012), paced(ITL[1], 0.010, 0, 0.010)
-    (found,) = contrasts(run(*slow, *fast, asks=ITL[:2]), alpha=0.05)
+    (found,) = contrasts_of(run(*slow, *fast, asks=ITL[:2]))
 
     assert found.comparison.n_base == found.comparison.n_head == 2
     assert found.speedup[0] == pytest.approx(1.2)
@@ -66,9 +75,9 @@ def test_what_is_not_compared():
     shown = [ask("inter_token_latency_slope", config=config) for config in (FIRST, SECOND)]
     for pair in (exact, shown):
         rounds = [one for ask_ in pair for one in paced(ask_, 1.0, 1.0)]
-        assert contrasts(run(*rounds, asks=pair), alpha=0.05) == ()
-    assert contrasts(run(*paced(ITL[0], 0.01), asks=ITL[:2]), alpha=0.05) == ()
-    assert contrasts(run(*paced(ITL[1], 0.01), asks=[ITL[1]]), alpha=0.05) == ()
+        assert contrasts_of(run(*rounds, asks=pair)) == ()
+    assert contrasts_of(run(*paced(ITL[0], 0.01), asks=ITL[:2])) == ()
+    assert contrasts_of(run(*paced(ITL[1], 0.01), asks=[ITL[1]])) == ()
 
 
 def test_variants_go_by_their_own_names():
@@ -76,10 +85,73 @@ def test_variants_go_by_their_own_names():
     pair = [replace(FIRST, member=name, variant=f"overlap-{name}") for name in ("serial", "overlapped")]
     asks = [ask("decode_throughput", config=config) for config in pair]
     rounds = [*paced(asks[0], 100, 100), *paced(asks[1], 150, 150)]
-    (found,) = contrasts(run(*rounds, asks=asks), alpha=0.05)
+    (found,) = contrasts_of(run(*rounds, asks=asks))
 
     assert (found.reference, found.other) == ("serial", "overlapped")
     assert found.speedup[0] == pytest.approx(1.5)
+
+
+def on(gpus: tuple[int, ...], name: str) -> ServerConfig:
+    return replace(server(tp_set=gpus), comparison="scaling-page16", member=name)
+
+
+def test_efficiency_of_more_gpus():
+    """Speed-up over how many times as many GPUs there are: of rates, and of no latency."""
+    one, four = on((0,), "single"), on((0, 1, 2, 3), "numa-node-4")
+    rates = [ask("decode_throughput", config=config) for config in (one, four)]
+    waits = [ask("inter_token_latency", config=config) for config in (one, four)]
+    rounds = [*paced(rates[0], 100, 100), *paced(rates[1], 280, 280), *paced(waits[0], 0.01, 0.01), *paced(waits[1], 0.004, 0.004)]  # fmt: skip
+    rate, wait = contrasts_of(run(*rounds, asks=[*rates, *waits]), **{four.label: "numa-node"})
+
+    assert (rate.reference_ranks, rate.ranks, rate.links) == (1, 4, "numa-node")
+    assert rate.efficiency == pytest.approx((0.7, 0.7, 0.7), abs=1e-3)
+    assert (wait.speedup[0], wait.efficiency) == (pytest.approx(2.5, abs=1e-3), None)
+
+
+def test_efficiency_is_relative_to_the_smallest_set():
+    """Where one GPU cannot hold the model, twice the GPUs of two are four."""
+    two, four = on((0, 1), "nvswitch-2"), on((0, 1, 2, 3), "nvswitch-4")
+    rates = [ask("decode_throughput", config=config) for config in (two, four)]
+    (found,) = contrasts_of(run(*paced(rates[0], 100, 100), *paced(rates[1], 180, 180), asks=rates))
+
+    assert found.efficiency == pytest.approx((0.9, 0.9, 0.9), abs=2e-3)
+
+
+def test_sets_of_one_size_are_compared_where_nothing_smaller_was_asked():
+    """What only sets of two can do is compared with the first of these; as many GPUs have no efficiency."""
+    asked = [ask("decode_throughput", config=on(gpus, name)) for gpus, name in (((0, 1), "nvlink-2"), ((0, 4), "cross-numa-2"))]  # fmt: skip
+    alone = ask("prefill_throughput", config=on((0,), "single"))
+    rounds = [*paced(alone, 1, 1), *paced(asked[0], 100, 100), *paced(asked[1], 50, 50)]
+    (found,) = contrasts_of(run(*rounds, asks=[alone, *asked]))
+
+    assert (found.reference, found.other, found.efficiency) == ("nvlink-2", "cross-numa-2", None)
+
+
+def test_claims_about_links():
+    """An efficiency on one class of links tells nothing of a claim about another."""
+    sets = {"single": ((0,), "single"), "nvlink-2": ((0, 1), "nvlink"), "cross-numa-2": ((0, 4), "cross-numa")}  # fmt: skip
+    configs = {name: on(gpus, name) for name, (gpus, _) in sets.items()}
+    asks = [ask("decode_throughput", config=config) for config in configs.values()]
+    rates = ((100, 101, 100), (185, 186, 185), (100, 101, 100))
+    found = run(*(one for ask_, values in zip(asks, rates, strict=True) for one in paced(ask_, *values)), asks=asks)  # fmt: skip
+    links = {configs[name].label: kind for name, (_, kind) in sets.items()}
+    claims = {
+        kind: Claim.model_validate(
+            {
+                "statement": "s", "source": "t", "area": "decode", "where": {"links": [kind], "tp_size": 2}, "least": 0.9,
+                "figures": [{"metric": "decode_throughput", "workload": "decode-.*", "over": "single", "per_gpu": True}],
+            }
+        )
+        for kind in ("nvlink", "nvswitch", "cross-numa")
+    }  # fmt: skip
+    compared = contrasts(found, links, alpha=0.05)
+    checked = checked_claims(claims, found, compared, links, alpha=0.05, gpu="NVIDIA A100")
+
+    standings = {one.name: one.standing for one in checked}
+    assert standings == {"nvlink": "holds", "nvswitch": "not measured here", "cross-numa": "does not hold"}
+    assert checked[1].reason == "it speaks of nvswitch, this is cross-numa, nvlink"
+    ((figure, _),) = checked[0].figures
+    assert (figure.server, figure.per_gpu, figure.value) == ("nvlink-2", True, pytest.approx(0.925, abs=0.01))
 
 
 def test_claims_of_the_areas_that_were_measured():
@@ -93,7 +165,9 @@ def test_claims_of_the_areas_that_were_measured():
     }
     rounds = [*paced(ITL[0], 0.012, 0.012, 0.012), *paced(ITL[1], 0.010, 0.010, 0.010)]
     found = run(*rounds, asks=ITL[:2])
-    checked = checked_claims(claims, found, contrasts(found, alpha=0.05), alpha=0.05, gpu=None)
+    checked = checked_claims(
+        claims, found, contrasts_of(found), dict.fromkeys(labels(found), "cpu"), alpha=0.05, gpu=None
+    )
 
     assert {one.name: one.standing for one in checked} == {
         "plain": Standing.FAILS,

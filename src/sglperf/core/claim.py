@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from sglperf.core.topology import LinkClass
 
 Bound = Annotated[float, Field(gt=0)] | None
 
@@ -24,10 +26,14 @@ class Conditions(_Frozen):
     Attributes:
         gpu: regular expression that finds the GPU's product name; empty for a claim about any machine.
         models: names in ``config/models``; empty for a claim about any model.
+        links: classes of links between the GPUs of the TP set; empty for a claim about any set.
+        tp_size: number of GPUs of the set; None for any.
     """
 
     gpu: str = ""
     models: tuple[str, ...] = ()
+    links: tuple[LinkClass, ...] = ()
+    tp_size: Annotated[int, Field(ge=1)] | None = None
 
     @field_validator("gpu")
     @classmethod
@@ -42,12 +48,20 @@ class Wanted(_Frozen):
         metric: its name.
         workload: regular expression for the whole of the workload's label.
         server, over: where the figure is how many times better one server is than another, their names.
+        per_gpu: whether that is divided by how many times as many GPUs it has: a scaling efficiency.
     """
 
     metric: str
     workload: str
     server: str | None = None
     over: str | None = None
+    per_gpu: bool = False
+
+    @model_validator(mode="after")
+    def _compared(self) -> Wanted:
+        if self.per_gpu and self.over is None:
+            raise ValueError("per_gpu is of one server over another: give over, as over: single")
+        return self
 
     @field_validator("workload")
     @classmethod
@@ -109,6 +123,9 @@ class Figure:
         model: name of the model.
         server: what sets the server apart; ``over`` is the one that it was compared with, or None.
         value, low, high: with the ends of its interval.
+        links: class of links of the server's TP set; ``cpu`` for ranks on a CPU.
+        tp_size: of the server.
+        per_gpu: whether it is a scaling efficiency.
     """
 
     model: str
@@ -119,6 +136,9 @@ class Figure:
     value: float
     low: float
     high: float
+    links: str = LinkClass.SINGLE
+    tp_size: int = 1
+    per_gpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,13 +174,13 @@ def check(name: str, claim: Claim, figures: Sequence[Figure], gpu: str | None) -
         return Checked(
             name, claim, Standing.NOT_MEASURED, told, f"it speaks of {claim.where.gpu}, this is {here}"
         )
-    meant = tuple(
-        (one, said) for one, said in told if not claim.where.models or one.model in claim.where.models
-    )
-    if not meant:
-        here = ", ".join(sorted({one.model for one in mine}))
-        said = f"it speaks of {', '.join(claim.where.models)}, this is {here}"
-        return Checked(name, claim, Standing.NOT_MEASURED, told, said)
+    meant = told
+    for wanted, of in _conditions(claim.where):
+        others, meant = meant, tuple((one, said) for one, said in meant if of(one) in wanted)
+        if not meant:
+            here = ", ".join(sorted({of(one) for one, _ in others}))
+            said = f"it speaks of {', '.join(wanted)}, this is {here}"
+            return Checked(name, claim, Standing.NOT_MEASURED, told, said)
     standings = [standing for _, standing in meant]
     lacking = [want for want in claim.figures if not any(_wanted(one, want) for one, _ in meant)]
     if lacking and Standing.FAILS not in standings:
@@ -170,10 +190,21 @@ def check(name: str, claim: Claim, figures: Sequence[Figure], gpu: str | None) -
     return Checked(name, claim, worst, meant)
 
 
+def _conditions(where: Conditions) -> Iterator[tuple[Sequence[str], Callable[[Figure], str]]]:
+    """What a figure must be of, where the claim says so, and what it is of."""
+    if where.models:
+        yield where.models, lambda one: one.model
+    if where.links:
+        yield where.links, lambda one: one.links
+    if where.tp_size is not None:
+        yield (f"TP {where.tp_size}",), lambda one: f"TP {one.tp_size}"
+
+
 def _wanted(figure: Figure, wanted: Wanted) -> bool:
     return (
         figure.metric == wanted.metric
         and figure.over == wanted.over
+        and figure.per_gpu == wanted.per_gpu
         and wanted.server in (None, figure.server)
         and re.fullmatch(wanted.workload, figure.workload) is not None
     )

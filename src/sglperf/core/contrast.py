@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sglperf.core.launches import Launches
 from sglperf.core.metric import Better, Metric
 from sglperf.core.statistics import Comparison, compare
+from sglperf.core.topology import LinkClass
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,9 @@ class Contrast:
         reference, other: what sets them apart.
         workload, metric: what was measured.
         comparison: of the other server with the reference, of launches that were paired.
+        reference_ranks, ranks: of each server's TP set.
+        links: class of links of the other's TP set; ``cpu`` for ranks on a CPU.
+        rate: whether the metric is so much a second, of which twice the GPUs could do twice as much.
     """
 
     model: str
@@ -28,6 +32,22 @@ class Contrast:
     workload: str
     metric: str
     comparison: Comparison
+    reference_ranks: int = 1
+    ranks: int = 1
+    links: str = LinkClass.SINGLE
+    rate: bool = False
+
+    @property
+    def efficiency(self) -> tuple[float, float, float] | None:
+        """Scaling efficiency, with the ends of its interval: speed-up over how many times as many GPUs there are.
+
+        None where both have as many, and of a latency, which no number of GPUs divides by itself.
+        """
+        if not self.rate or self.ranks == self.reference_ranks:
+            return None
+        value, low, high = self.speedup
+        more = self.ranks / self.reference_ranks
+        return value / more, low / more, high / more
 
     @property
     def speedup(self) -> tuple[float, float, float]:

@@ -5,9 +5,10 @@ A set is only as close as its two most distant members: tensor parallelism waits
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from itertools import combinations
 
 
@@ -37,7 +38,8 @@ class LinkClass(StrEnum):
     UNKNOWN = "unknown"
 
 
-_CLOSEST_FIRST = {kind: rank for rank, kind in enumerate(LinkKind)}
+DISTANCE = {kind: rank for rank, kind in enumerate(LinkKind)}
+"""How far a link reaches, among all kinds of them."""
 _CLASS_OF = {
     LinkKind.NVSWITCH: LinkClass.NVSWITCH,
     LinkKind.NVLINK: LinkClass.NVLINK,
@@ -74,8 +76,11 @@ class Topology:
 
     def link(self, a: int, b: int) -> Link:
         """The link between two different GPUs, whichever is named first; unknown where none was probed."""
-        found = (link for link in self.links if {link.a, link.b} == {a, b})
-        return next(found, Link(a, b, LinkKind.UNKNOWN))
+        return self._by_pair.get(frozenset((a, b))) or Link(a, b, LinkKind.UNKNOWN)
+
+    @cached_property
+    def _by_pair(self) -> Mapping[frozenset[int], Link]:
+        return {frozenset((link.a, link.b)): link for link in self.links}
 
     def between(self, gpus: Iterable[int]) -> tuple[Link, ...]:
         """The links of every pair inside a set."""
@@ -84,7 +89,7 @@ class Topology:
     def link_class(self, gpus: Iterable[int]) -> LinkClass:
         """The class of a set: that of its most distant pair; ``single`` for one GPU."""
         kinds = [link.kind for link in self.between(gpus)]
-        return _CLASS_OF[max(kinds, key=_CLOSEST_FIRST.__getitem__)] if kinds else LinkClass.SINGLE
+        return _CLASS_OF[max(kinds, key=DISTANCE.__getitem__)] if kinds else LinkClass.SINGLE
 
     def fewest_nvlinks(self, gpus: Iterable[int]) -> int:
         """NVLinks of the pair that has fewest: a broken link shows as 17 instead of 18."""

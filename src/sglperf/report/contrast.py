@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from rich.table import Table
@@ -30,14 +30,45 @@ def contrast_parts(contrasts: Sequence[Contrast]) -> Iterator[str | Table | Text
     ):
         yield ""
         yield Text(f"{other} against {reference} · {model} · {comparison}", style="bold")
-        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-        table.add_column("workload", no_wrap=True, width=24)
-        table.add_column("metric", no_wrap=True, width=24)
-        for name, width in ((reference, 14), (other, 14), ("times", 5), ("interval", 13)):
-            table.add_column(name, justify="right", no_wrap=True, width=width)
+        table = _table({"workload": 24, "metric": 24}, {reference: 14, other: 14, "times": 5, "interval": 13})
         for one in group:
             table.add_row(*_row(one))
         yield table
+    yield from _scaling_parts(contrasts)
+
+
+def _scaling_parts(contrasts: Sequence[Contrast]) -> Iterator[str | Table | Text]:
+    """A table for each comparison of servers on different numbers of GPUs, the sets under one another."""
+    scaled = [one for one in contrasts if one.efficiency is not None]
+    for (model, comparison, reference, ranks), group in groupby(
+        sorted(scaled, key=lambda one: one.group),
+        lambda one: (one.model, one.group, one.reference, one.reference_ranks),
+    ):
+        yield ""
+        over = f"over {reference}" + (f" (TP {ranks})" if ranks > 1 else "")
+        yield Text(f"scaling efficiency {over} · {model} · {comparison}", style="bold")
+        left = {"workload": 24, "metric": 20, "TP set": 18}
+        table = _table(left, {"TP": 3, "times": 6, "efficiency": 10, "interval": 13})
+        for one in sorted(group, key=lambda one: (one.metric, one.workload)):
+            table.add_row(*_scaling_row(one))
+        yield table
+
+
+def _scaling_row(one: Contrast) -> tuple[str, ...]:
+    assert one.efficiency is not None
+    value, low, high = one.efficiency
+    figures = (f"{one.speedup[0]:.2f}", f"{value:.2f}", f"{low:.2f} … {high:.2f}")
+    return one.workload, one.metric, one.other, str(one.ranks), *figures
+
+
+def _table(left: Mapping[str, int], right: Mapping[str, int]) -> Table:
+    """Columns of these widths: words to the left, figures to the right."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    for name, width in left.items():
+        table.add_column(name, no_wrap=True, width=width)
+    for name, width in right.items():
+        table.add_column(name, justify="right", no_wrap=True, width=width)
+    return table
 
 
 def _row(one: Contrast) -> tuple[str, ...]:
@@ -66,4 +97,5 @@ def _said(figure: Figure) -> str:
     over = f" over {figure.over}" if figure.over else ""
     known = math.isfinite(figure.high)
     interval = f"{figure.low:.3g} … {figure.high:.3g}" if known else "one launch tells no interval"
-    return f"{figure.server}{over}, {figure.workload}, {figure.metric}: {figure.value:.3g} ({interval})"
+    metric = f"{figure.metric} per GPU" if figure.per_gpu else figure.metric
+    return f"{figure.server}{over}, {figure.workload}, {metric}: {figure.value:.3g} ({interval})"

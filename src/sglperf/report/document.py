@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sglperf import __version__
 from sglperf.core.claim import Checked
+from sglperf.core.contrast import Contrast
 from sglperf.core.explanation import Explanation
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def run_document(
         "cases": {name: _case(outcome, name) for name in outcome.verdicts},
         "context_differences": {label: list(change.every) for label, change in outcome.changes.items()},
         "explanations": {label: _explanation(one) for label, one in outcome.explanations.items()},
-        "contrasts": [{**asdict(one), "speedup": list(one.speedup)} for one in outcome.contrasts],
+        "contrasts": [_contrast(one) for one in outcome.contrasts],
         "claims": [_claim(one) for one in outcome.claims],
         "nsight": [asdict(one) for one in outcome.looks_deeper],
         "baselines_recorded": list(outcome.recorded),
@@ -69,6 +70,11 @@ def _case(outcome: Outcome, name: str) -> dict[str, Any]:
         "sentence": verdict.sentence,
         "comparison": None if verdict.comparison is None else asdict(verdict.comparison),
     }
+
+
+def _contrast(one: Contrast) -> dict[str, Any]:
+    efficiency = None if one.efficiency is None else list(one.efficiency)
+    return {**asdict(one), "speedup": list(one.speedup), "efficiency": efficiency}
 
 
 def _claim(checked: Checked) -> dict[str, Any]:
