@@ -29,6 +29,7 @@ from sglperf.workload.prefixes import (
 )
 from sglperf.workload.script import Script
 from sglperf.workload.shapes import Decode, Prefill, Repeat, TreeGrowth, Workload
+from sglperf.workload.traffic import ClosedLoop, OpenLoop, Saturation
 
 if TYPE_CHECKING:
     from sglperf.plugin import Expectation
@@ -41,6 +42,7 @@ __all__ = [
     "Answers",
     "Branching",
     "Chunked",
+    "ClosedLoop",
     "ColdWarm",
     "Conversation",
     "Decode",
@@ -51,11 +53,13 @@ __all__ = [
     "HitOrMiss",
     "Measure",
     "OneTokenDifferent",
+    "OpenLoop",
     "PageEdges",
     "Prefill",
     "PrefillPass",
     "PrefixWorkload",
     "Repeat",
+    "Saturation",
     "Script",
     "Server",
     "SharedPrefix",

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from sglperf.core.answers import Answer
 from sglperf.core.gates import Gate
+from sglperf.core.knee import Probe
 from sglperf.core.prediction import Departure
 
 
@@ -36,6 +37,8 @@ class Round:
             counts once a second, so a round's may hold the end of the round before.
         answers: of each request, where they are compared with another server's; in plan order.
         method: how it was timed, where there is a choice; rounds of different methods are not compared.
+        batch_sizes: requests that decode, on average in equal parts of the load's time; empty for other rounds.
+        probes: rates that were tried in search of the highest that the server sustains, in the order of trial.
     """
 
     side: str
@@ -52,6 +55,8 @@ class Round:
     stages: Mapping[str, float] = field(default_factory=dict)
     answers: tuple[Answer, ...] = ()
     method: str = ""
+    batch_sizes: tuple[float, ...] = ()
+    probes: tuple[Probe, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sglperf.core.catalogue import DIVERGING, METRICS
 from sglperf.core.metric import Kind
@@ -120,9 +121,16 @@ class Plan:
         return tuple(self._load(config, shape, label in timed) for label, shape in shapes.items())
 
     def _load(self, config: ServerConfig, shape: Workload, timed: bool) -> Load:
-        round_ = shape.plan(seed=self.seed, vocab_size=config.model.vocab_size)
-        identity = plan_hash(round_) if shape.worker is None else f"{shape.label}-seed{self.seed}"
-        return Load(shape, round_, identity, timed)
+        return Load(shape, *_planned(shape, self.seed, config.model.vocab_size), timed)
+
+
+@lru_cache(maxsize=256)
+def _planned(shape: Workload, seed: int, vocab_size: int) -> tuple[RoundPlan, str]:
+    """A workload's requests and their identity, which every case of it asks for."""
+    round_ = shape.plan(seed=seed, vocab_size=vocab_size)
+    if shape.worker is not None:
+        return round_, f"{shape.label}-seed{seed}"
+    return round_, plan_hash(round_, shape.service, shape.search)
 
 
 def _judged_timing(ask: Ask) -> bool:

@@ -57,7 +57,9 @@ def _profile(jobs: Sequence[Job], load: Load, client: StreamingClient, traced: T
 
 def full_batch(workload: Workload) -> dict[str, str]:
     """Environment of a server that is to be profiled on this workload, so that its batch is whole in each step."""
-    return {_FULL_BATCH: str(getattr(workload, "streams", 1))}
+    streams = getattr(workload, "streams", 1)
+    # Requests of mixed length are never all decoding for long.
+    return {_FULL_BATCH: str(streams if workload.service is None else max(1, streams // 2))}
 
 
 def _trace(serving: Serving, load: Load, number: int, traced: Traces) -> None:

@@ -2,8 +2,8 @@
 
 pytest-benchmark times a function with a clock that a marker may replace. Here the clock stands still until
 the function is called and then advances by exactly the duration that was measured, so its table, JSON,
-histogram and compare work on this suite's numbers. A throughput is recorded as seconds per token, whose
-``ops`` is tokens per second.
+histogram and compare work on this suite's numbers. A throughput is recorded as seconds per token or request,
+whose ``ops`` is tokens or requests per second.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def durations(metric: Metric, values: tuple[float, ...]) -> tuple[float, ...]:
         return ()
     if metric.unit == "s":
         return values
-    return tuple(1 / value for value in values) if metric.unit == "tok/s" else ()
+    return tuple(1 / value for value in values) if metric.unit in ("tok/s", "req/s") else ()
 
 
 def record(request: pytest.FixtureRequest, outcome: Outcome, name: str) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sglperf.core.answers import Answer
-from sglperf.core.catalogue import METRICS
 from sglperf.core.derive import derive
 from sglperf.core.gates import Asked, Gate, Limits, failed_gates
-from sglperf.core.metric import Kind
 from sglperf.core.observation import RoundObservation
 from sglperf.core.prediction import PREDICTED, departures, predict
+from sglperf.core.served import batch_series, sent_late, served, service_gates
+from sglperf.core.service import Service
 from sglperf.errors import ServerDied
 from sglperf.job import Job
 from sglperf.measurements import Launch, Round
@@ -24,6 +24,7 @@ from sglperf.probes.counters import delta, flush_cache, read_counters
 from sglperf.probes.gpu_watch import GpuWatch, settle, watching
 from sglperf.probes.likely import read_answer
 from sglperf.probes.neighbours import NeighbourWatch
+from sglperf.searching import search
 from sglperf.server.failure import explain
 from sglperf.server.launch import Server
 from sglperf.workload.client import StreamingClient
@@ -64,33 +65,69 @@ class Serving:
         """A round that is not kept."""
         self.job.says(f"warm-up, {load.workload.label}")
         with self.job.measurements.timed("warm-up"):
-            self.observe(load)
+            self.observe(replace(load, round=load.workload.warm_up(load.round)))
 
     def round(self, load: Load, index: int) -> None:
         """One round, repeated a bounded number of times while a gate rejects it."""
         self.job.says(f"round {index + 1}/{self.job.plan.rounds}, {load.workload.label}")
         for _ in range(1 + self.job.settings.round_retries):
-            observation, prompts = self.observe(load)
-            gates = failed_gates(observation, self._asked(load), self._limits())
-            round_ = self._digest(load, index, observation, gates)
-            if load.workload.predicted and round_.values:
-                round_ = self._compared(load, round_, observation, prompts)
-            if load.workload.compares_answers and round_.values:
-                round_ = replace(round_, answers=self._answers(observation, prompts))
-            self.job.measured(round_, observation)
+            round_, observed = self._search(load, index) if load.workload.search else self._play(load, index)
+            self.job.measured(round_, observed)
+            # A gate that spoils single metrics speaks of the server, not of a disturbance.
+            gates = [gate for gate in round_.gates if gate.metrics is None]
             if not any(load.timed or not gate.timing_only for gate in gates):
                 return
             self.server.check_alive()
-            settle(self.gpus, gates)
+            settle(self.gpus, round_.gates)
+
+    def _play(self, load: Load, index: int) -> tuple[Round, RoundObservation]:
+        observation, prompts = self.observe(load)
+        round_ = self._digest(load, index, observation, self._gates(load, observation))
+        if load.workload.predicted and round_.values:
+            round_ = self._compared(load, round_, observation, prompts)
+        if load.workload.compares_answers and round_.values:
+            round_ = replace(round_, answers=self._answers(observation, prompts))
+        return round_, observation
+
+    def _gates(self, load: Load, observation: RoundObservation) -> tuple[Gate, ...]:
+        """All that the round fails; what it served is looked into only where everything else is as it should be."""
+        service, limits = load.workload.service, self._limits()
+        failed = failed_gates(observation, self._asked(load), limits)
+        if failed or service is None:
+            return failed
+        return service_gates(observation, service, load.round.due, limits)
+
+    def _search(self, load: Load, index: int) -> tuple[Round, tuple[RoundObservation, ...]]:
+        """A round that consists of several, each of which must pass its gates."""
+        found = search(
+            load,
+            seed=self.job.plan.seed,
+            observe=lambda part: self.observe(part)[0],
+            failed=lambda part, seen: (
+                failed_gates(seen, self._asked(part), self._limits())
+                or sent_late(seen.requests, part.round.due, self._limits())
+            ),
+        )
+        first = found.observations[0]
+        round_ = replace(
+            self._digest(load, index, first, found.gates),
+            values={} if found.rate is None else {"saturation_rate": found.rate},
+            seconds=sum(one.client.wall_seconds for one in found.observations),
+            batch_sizes=(),
+            probes=found.probes,
+        )
+        return round_, found.observations
 
     def _asked(self, load: Load) -> Asked:
         """What a round must have been. Who asks for a server without graphs is not told that it has none."""
         config = self.job.config
+        # Where a server saturates, its batch may well be larger than any graph.
+        graphs = load.workload.search is None and replays_graphs(config.device, self.server.info.resolved)
         return Asked(
             load.round.prompt_tokens,
             tuple(request.max_new_tokens for request in load.round.requests),
             load.workload.cold,
-            graphs=replays_graphs(config.device, self.server.info.resolved),
+            graphs=graphs,
         )
 
     def _limits(self) -> Limits:
@@ -149,7 +186,8 @@ class Serving:
     def _digest(
         self, load: Load, index: int, observation: RoundObservation, gates: tuple[Gate, ...]
     ) -> Round:
-        values = believable(observation, gates)
+        service = load.workload.service
+        values = believable(observation, gates, service)
         if values and self.server.info.kv_capacity_tokens is not None:
             values["kv_capacity_tokens"] = float(self.server.info.kv_capacity_tokens)
         return Round(
@@ -163,6 +201,7 @@ class Serving:
             dict(Counter(request.finish_reason or "none" for request in observation.requests)),
             observation.client.wall_seconds,
             stages=stage_seconds(observation.counters),
+            batch_sizes=batch_series(observation) if service and values else (),
         )
 
     def _answers(self, observation: RoundObservation, prompts: Prompts) -> tuple[Answer, ...]:
@@ -188,12 +227,14 @@ class Serving:
         )
 
 
-def believable(observation: RoundObservation, gates: Sequence[Gate]) -> dict[str, float]:
+def believable(
+    observation: RoundObservation, gates: Sequence[Gate], service: Service | None = None
+) -> dict[str, float]:
     """The round's values, as far as its gates leave them standing."""
-    if any(not gate.timing_only for gate in gates):
+    if any(not gate.timing_only and gate.metrics is None for gate in gates):
         return {}
-    values = derive(observation)
-    return {name: value for name, value in values.items() if not gates or METRICS[name].kind is Kind.EXACT}
+    values = derive(observation) if service is None else served(observation, service)
+    return {name: value for name, value in values.items() if not any(gate.spoils(name) for gate in gates)}
 
 
 def replays_graphs(device: str, resolved: Mapping[str, object]) -> bool:

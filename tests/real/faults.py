@@ -78,6 +78,11 @@ HALF_THE_POOL: Edit = (
     "        user_limit = get_schedule().max_total_tokens\n",
     "        user_limit = get_schedule().max_total_tokens // 2\n",
 )
+SLEEPS_IN_LARGE_BATCHES: Edit = (
+    "srt/managers/scheduler.py",
+    '        """Run a batch."""\n',
+    '        """Run a batch."""\n        time.sleep(0.02 * (batch.forward_mode.is_decode() and batch.batch_size() >= 8))\n',
+)
 PAGE_NOT_SEEN: Edit = (
     "srt/layers/attention/torch_native_backend.py",
     "            # index for each token in the sequence.\n\n            req_pool_idx = req_pool_indices[seq_idx]\n",

@@ -173,6 +173,8 @@ def handler(state: State) -> type[BaseHTTPRequestHandler]:
                     "prompt_tokens": len(prompt),
                     "completion_tokens": position + 1,
                     "cached_tokens": cached,
+                    "num_retractions": 0,
+                    "queue_time": 0.001,
                     "finish_reason": {"type": "length"} if position + 1 == new_tokens else None,
                 }
                 self.wfile.write(

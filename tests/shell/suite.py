@@ -31,12 +31,13 @@ SMALL = {
     "sweeps": {"streams": [1, 4], "prompt_tokens": [64]},
 }
 
-# The double remembers prompts, but has no pool that could be full and no tree.
+# The double remembers prompts, but has no pool that could be full, no tree, and no batch.
 NOT_DOUBLED = (
     "test_attention_backends.py",
     "test_kernels.py",
     "test_overlap_scheduling.py",
     "test_radix_cache.py",
+    "test_serving.py",
 )
 
 

@@ -102,6 +102,7 @@ def test_a_recorded_response_gives_its_tokens_times_and_server_timings() -> None
             "request_finished_ts": 1795476693.52322,
         },
         output_ids=(1360, 5, 1360, 5),
+        retractions=0,
     )
 
 

@@ -174,6 +174,8 @@ sizes = {
     "tok": st.integers(0, 10**11).map(float),
     "calls": st.integers(0, 10**6).map(float),
     "answers": st.integers(0, 10**4).map(float),
+    "req": st.floats(0, 1e5),
+    "req/s": st.floats(1e-3, 1e6),
     "B/s": st.floats(1, 1e14),
     "FLOP/s": st.floats(1, 1e17),
 }

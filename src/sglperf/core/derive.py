@@ -26,7 +26,7 @@ def derive(round_: RoundObservation) -> dict[str, float]:
         Metric name → value in the metric's own unit (core.catalogue). A metric whose quantity did not
         occur, such as inter-token latency where one token was generated, is absent.
     """
-    values = dict(_exact(round_))
+    values = dict(counts(round_))
     values["time_to_first_token"] = float(np.median([r.arrivals[0] - r.sent for r in round_.requests]))
     values |= _hit_and_miss(round_)
     if "prompt_tokens" in values:
@@ -87,11 +87,12 @@ def token_gaps(request: RequestObservation) -> FloatArray:
     return np.repeat(np.diff(np.asarray(request.arrivals, dtype=float)[carrying]) / counts, counts)
 
 
-def _exact(round_: RoundObservation) -> Iterator[tuple[str, float]]:
-    for name in ("prompt_tokens", "completion_tokens", "cached_tokens"):
-        counts = [getattr(request, name) for request in round_.requests]
-        if None not in counts:
-            yield name, float(sum(counts))
+def counts(round_: RoundObservation) -> Iterator[tuple[str, float]]:
+    """The round's exact metrics, as far as the server says them."""
+    for name in ("prompt_tokens", "completion_tokens", "cached_tokens", "retractions"):
+        said = [getattr(request, name) for request in round_.requests]
+        if None not in said:
+            yield name, float(sum(said))
     for name in ("prefill_tokens", "decode_tokens", "evicted_tokens"):
         if name in round_.counters:
             yield name, float(round_.counters[name])

@@ -27,7 +27,7 @@ class Metric:
 
     Attributes:
         name: the field's own term, in snake case.
-        unit: ``s``, ``tok/s``, ``tok``, ``ratio``, …; values are stored in exactly this unit.
+        unit: ``s``, ``tok/s``, ``tok``, ``req/s``, ``ratio``, …; values are stored in exactly this unit.
         better: the direction in which a change is an improvement.
         kind: exact or timing.
         meaning: one sentence for tables and documents.

@@ -27,6 +27,7 @@ class RequestObservation:
         error: what went wrong, or None. A request with an error has no usable timing.
         server: the server's own timings in seconds (``queue_time``, ``e2e_latency``, …).
         output_ids: the tokens generated, where the server streamed ids; else empty.
+        retractions: how often it was taken out of the batch again, by the server's count; None where it did not say.
     """
 
     index: int
@@ -41,6 +42,7 @@ class RequestObservation:
     error: str | None = None
     server: Mapping[str, float] = field(default_factory=dict)
     output_ids: tuple[int, ...] = ()
+    retractions: int | None = None
 
 
 @dataclass(frozen=True)

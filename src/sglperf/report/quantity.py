@@ -24,7 +24,7 @@ def quantity(value: float, unit: str) -> str:
     if unit in ("B/s", "FLOP/s", "B", "FLOP"):
         scale, prefix = next(((s, p) for s, p in _SIZES if abs(value) >= s), (1.0, ""))
         return f"{_digits(value / scale)} {prefix}{unit}"
-    if unit in ("tok", "calls", "answers") and value == int(value) and abs(value) < 1e8:
+    if unit in ("tok", "calls", "answers", "req") and value == int(value) and abs(value) < 1e8:
         return f"{int(value):,} {unit}".replace(",", " ")
     return f"{_digits(value)} {unit}"
 

@@ -18,6 +18,7 @@ from sglperf.core.metric import Kind
 from sglperf.core.verdict import Status, Verdict
 from sglperf.report.contrast import claim_parts, contrast_parts
 from sglperf.report.explanation import explanation_parts
+from sglperf.report.load import load_parts
 from sglperf.report.nsight import nsight_parts
 from sglperf.report.quantity import center, quantity
 from sglperf.report.roofline import heads_a_pass, roofline_parts
@@ -172,6 +173,7 @@ def _parts(outcome: Outcome, settings: Settings) -> Iterator[str | Table | Text]
             yield from _context(label, change.every)
     yield from roofline_parts(outcome.measured)
     yield from nsight_parts(outcome.looks_deeper)
+    yield from load_parts(outcome.measured)
     yield from contrast_parts(outcome.contrasts)
     yield from claim_parts(outcome.claims)
     for explanation in outcome.explanations.values():

@@ -82,6 +82,7 @@ def observe(index: int, recording: Recording, start_ns: int) -> RequestObservati
         error=recording.failure or stream.error or _unfinished(meta, count) or count.error,
         server=server_seconds(meta),
         output_ids=count.output_ids,
+        retractions=_integer(meta.get("num_retractions")),
     )
 
 

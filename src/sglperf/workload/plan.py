@@ -64,6 +64,11 @@ class RoundPlan:
             yield wave, self.requests[wave.start : end]
 
     @property
+    def due(self) -> tuple[float, ...]:
+        """When each request is to be sent, seconds after the start, shape (requests,); empty for a closed loop."""
+        return tuple(request.at for request in self.requests) if self.concurrency is None else ()
+
+    @property
     def prompt_tokens(self) -> tuple[int, ...]:
         """Length of each request's prompt, shape (requests,), answers of earlier turns included."""
         lengths: list[int] = []

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Self
 
+from sglperf.core.knee import Search
+from sglperf.core.service import Service
 from sglperf.errors import ConfigError
 from sglperf.workload.plan import RequestPlan, RoundPlan
 
@@ -59,6 +61,20 @@ class Workload:
     def plan(self, *, seed: int, vocab_size: int) -> RoundPlan:
         """The requests of one round."""
         raise NotImplementedError
+
+    def warm_up(self, round_: RoundPlan) -> RoundPlan:
+        """What is sent before the first round, and not kept; the round itself, or a part that is enough."""
+        return round_
+
+    @property
+    def service(self) -> Service | None:
+        """How a round of continuous load is read; None for one that is read as a whole."""
+        return None
+
+    @property
+    def search(self) -> Search | None:
+        """How the highest rate is looked for that the server can sustain; None where nothing is."""
+        return None
 
     @property
     def label(self) -> str:
@@ -204,8 +220,8 @@ def distinct_prompts(lengths: list[int], *, seed: int, vocab_size: int) -> list[
     ]
 
 
-def plan_hash(plan: RoundPlan) -> str:
-    """Identity of what is sent: 16 hex digits over ids, lengths, send times, concurrency and waves."""
+def plan_hash(plan: RoundPlan, *reading: Service | Search | None) -> str:
+    """Identity of what is sent, and how it is read: 16 hex digits over ids, lengths, send times, concurrency and waves."""
     digest = hashlib.sha256(repr(plan.concurrency).encode())
     for request in plan.requests:
         digest.update(repr((request.input_ids, request.max_new_tokens, request.at)).encode())
@@ -213,4 +229,6 @@ def plan_hash(plan: RoundPlan) -> str:
             digest.update(repr((request.continues, request.priority)).encode())
     if plan.waves:
         digest.update(repr([(wave.start, wave.concurrency, wave.flush) for wave in plan.waves]).encode())
+    for how in reading:
+        digest.update(repr(how).encode() if how is not None else b"")
     return digest.hexdigest()[:16]
