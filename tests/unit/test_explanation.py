@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from sglperf.core.explanation import Explanation, compare_stages
-from sglperf.core.trace import Part, Profile, ProfileChange, Row, compare_profiles
+from sglperf.core.trace import Profile, ProfileChange, Row, compare_profiles
+from sglperf.core.trace_events import Part
 from sglperf.report.explanation import explanation_parts
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sglperf.core.trace import Part, Profile, Row, compare_profiles, profile_of
+from sglperf.core.trace import Profile, Row, compare_profiles, profile_of
+from sglperf.core.trace_events import Part
 
 Event = dict[str, Any]
 

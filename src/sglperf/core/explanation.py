@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sglperf.core.trace import Change, Part, ProfileChange
+from sglperf.core.trace import Change, ProfileChange
+from sglperf.core.trace_events import Part
 
 MOST = 0.5
 """Share of a step's change from which one row is said to explain most of it."""

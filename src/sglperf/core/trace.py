@@ -1,47 +1,20 @@
 """From a torch profiler trace to what a scheduling step consists of: operators and kernels, with calls and time.
 
-The trace is Chrome's trace event format as Kineto writes it: complete events (``ph`` is ``X``) with a category, a
-thread, a start and a duration in microseconds. Events of one host thread nest, so each is booked with the time that
-its children do not account for; then the rows of a thread add up to its wall time, and nothing is counted twice.
+Events of one host thread nest, so each is booked with the time that its children do not account for; then the rows
+of a thread add up to its wall time, and nothing is counted twice.
 """
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import chain, pairwise
 from statistics import median
 from typing import Any
 
-# SGLang wraps each forward pass in a range of this name: `step[DECODE bs=8]`, `step[EXTEND bs=1 toks=64]`.
-_STEP = re.compile(r"step\[(?P<mode>\w+)")
-# The range that the profiler itself spans, and the bookkeeping that it admits to.
-_PROFILERS_OWN = re.compile(r"PyTorch Profiler|ProfilerStep|Iteration Start|Record Window End")
-
-
-class Part(StrEnum):
-    """What a row of a profile is."""
-
-    KERNEL = "kernel"  # on the device, also copies and fills
-    OPERATOR = "operator"  # of torch, on the host
-    RUNTIME = "runtime"  # calls of the CUDA runtime and driver
-    STAGE = "stage"  # a range that SGLang names, where none of the above ran: its Python
-    OUTSIDE = "outside"  # between all of these
-
-
-_PARTS = {
-    "kernel": Part.KERNEL,
-    "gpu_memcpy": Part.KERNEL,
-    "gpu_memset": Part.KERNEL,
-    "cpu_op": Part.OPERATOR,
-    "cuda_runtime": Part.RUNTIME,
-    "cuda_driver": Part.RUNTIME,
-    "user_annotation": Part.STAGE,
-}
+from sglperf.core.trace_events import Event, Part, read_trace
 
 RowKey = tuple[Part, str]
 
@@ -85,45 +58,26 @@ class Profile:
         return range(len(self.steps) > 1, len(self.steps))
 
 
-@dataclass
-class _Event:
-    part: Part
-    name: str
-    begin: float
-    end: float
-    inner: float = 0.0
-    root: float = 0.0
-
-    @property
-    def own(self) -> float:
-        return max(0.0, self.end - self.begin - self.inner)
-
-
 def profile_of(events: Iterable[Mapping[str, Any]]) -> Profile | None:
     """What a trace holds; None where no forward pass is in it.
 
     Args:
         events: the trace's ``traceEvents``; times in microseconds.
     """
-    threads, device = _by_thread(events)
-    passes = {thread: [one for one in mine if _mode(one)] for thread, mine in threads.items()}
-    scheduler = max(passes, key=lambda thread: len(passes[thread]), default=None)
-    if scheduler is None or not passes[scheduler]:
+    trace = read_trace(events)
+    if trace is None:
         return None
-    for mine in threads.values():
-        _nest(mine)
-    steps = sorted(passes[scheduler], key=lambda one: one.begin)
-    decoding = sum(_mode(one) == "DECODE" for one in steps) * 2 > len(steps)
+    threads, scheduler, steps, decoding = trace.threads, trace.scheduler, trace.passes, trace.decoding
     edges = _edges(steps) if decoding else []
     begin, end = min(one.begin for one in threads[scheduler]), max(one.end for one in threads[scheduler])
     walls = [right - left for left, right in pairwise([begin, *edges, end])]
 
-    def segment(one: _Event) -> int:
+    def segment(one: Event) -> int:
         return bisect_right(edges, one.begin)
 
     calls: Counter[RowKey] = Counter()
     own: defaultdict[RowKey, list[float]] = defaultdict(lambda: [0.0] * len(walls))
-    for one in (*device, *chain.from_iterable(threads.values())):
+    for one in (*trace.device, *chain.from_iterable(threads.values())):
         key = one.part, _name(one)
         calls[key] += 1
         own[key][segment(one)] += one.own
@@ -143,50 +97,16 @@ def profile_of(events: Iterable[Mapping[str, Any]]) -> Profile | None:
 _OUTSIDE: RowKey = (Part.OUTSIDE, "scheduler loop")
 
 
-def _by_thread(events: Iterable[Mapping[str, Any]]) -> tuple[dict[object, list[_Event]], list[_Event]]:
-    """What ran on each thread of the host, and on the device."""
-    threads: defaultdict[object, list[_Event]] = defaultdict(list)
-    device: list[_Event] = []
-    for event in events:
-        part = _PARTS.get(str(event.get("cat", "")))
-        if event.get("ph") != "X" or part is None or _PROFILERS_OWN.match(str(event["name"])):
-            continue
-        begin = float(event["ts"])
-        one = _Event(part, str(event["name"]), begin, begin + float(event.get("dur", 0.0)))
-        (device if part is Part.KERNEL else threads[event.get("pid"), event.get("tid")]).append(one)
-    return threads, device
-
-
-def _mode(event: _Event) -> str | None:
-    """Of a forward pass: ``DECODE``, ``EXTEND``, …; None for anything else."""
-    found = _STEP.match(event.name) if event.part is Part.STAGE else None
-    return found["mode"] if found else None
-
-
-def _nest(events: list[_Event]) -> None:
-    """Tell each event of one thread how long those below it take, and when the outermost one above it begins."""
-    enclosing: list[_Event] = []
-    for event in sorted(events, key=lambda event: (event.begin, -event.end)):
-        while enclosing and enclosing[-1].end <= event.begin:
-            enclosing.pop()
-        if enclosing:
-            # A clock of two sources may let a child outlast its parent by a little.
-            enclosing[-1].inner += min(event.end, enclosing[-1].end) - event.begin
-        enclosing.append(event)
-        event.root = enclosing[0].begin
-
-
-def _edges(steps: Sequence[_Event]) -> list[float]:
+def _edges(steps: Sequence[Event]) -> list[float]:
     """Where a segment ends and the next begins, as the scheduler turns to a step; none for a short trace."""
     if len(steps) < 2 * SEGMENTS:
         return []
     return [steps[number * len(steps) // SEGMENTS].root for number in range(1, SEGMENTS)]
 
 
-def _name(event: _Event) -> str:
+def _name(event: Event) -> str:
     """The same for the same thing in two builds: a pass is not named by its batch."""
-    mode = _mode(event)
-    return event.name if mode is None else f"step[{mode}]"
+    return event.name if event.mode is None else f"step[{event.mode}]"
 
 
 @dataclass(frozen=True)

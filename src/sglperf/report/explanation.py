@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sglperf.core.explanation import Explanation, StageChange, counts, described, suspects
-from sglperf.core.trace import Change, Part, ProfileChange
+from sglperf.core.trace import Change, ProfileChange
+from sglperf.core.trace_events import Part
 from sglperf.report.quantity import quantity
 
 _MOST_ENTRIES = 8
