@@ -29,6 +29,7 @@ from sglperf.workload.prefixes import (
 )
 from sglperf.workload.script import Script
 from sglperf.workload.shapes import Decode, Prefill, Repeat, TreeGrowth, Workload
+from sglperf.workload.traced import DecodeTrace, PrefillTrace
 from sglperf.workload.traffic import ClosedLoop, OpenLoop, Saturation
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ __all__ = [
     "Conversation",
     "Decode",
     "DecodePass",
+    "DecodeTrace",
     "Eviction",
     "FewShot",
     "Flushed",
@@ -57,6 +59,7 @@ __all__ = [
     "PageEdges",
     "Prefill",
     "PrefillPass",
+    "PrefillTrace",
     "PrefixWorkload",
     "Repeat",
     "Saturation",

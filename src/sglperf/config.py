@@ -203,10 +203,10 @@ def load_settings(
     profile, origin = given.get("profile") or variables.get("profile") or ("auto", "")
     if profile == "auto":
         profile, origin = choose_profile(folder, accelerators), "chosen by the hardware found"
-    common, own = folder.path / "suite.yaml", folder.path / "profiles" / f"{profile}.yaml"
+    common = folder.path / "suite.yaml"
     documents = {
         str(common): read_yaml(common) if common.is_file() else {},
-        str(own): folder.read("profiles", profile),
+        **_profile_documents(folder, profile),
     }
     layers: list[dict[str, tuple[Any, str]]] = [
         *(_with_origin(document, file) for file, document in documents.items()),
@@ -220,6 +220,21 @@ def load_settings(
     for layer in layers:
         merged |= {name: _over(merged.get(name), entry) for name, entry in layer.items()}
     return _validated(merged)
+
+
+def _profile_documents(folder: ConfigFolder, name: str) -> dict[str, dict[str, Any]]:
+    """File → what it says: the profile, after those that it extends."""
+    documents: dict[str, dict[str, Any]] = {}
+    base: Any = name
+    while base is not None:
+        file = str(folder.path / "profiles" / f"{base}.yaml")
+        if file in documents:
+            raise ConfigError(f"{file}: extends itself, by way of {' and '.join(documents)}")
+        documents[file] = folder.read("profiles", base)
+        base = documents[file].pop("extends", None)
+        if not isinstance(base, str | None):
+            raise ConfigError(f"{file}: extends is {base!r}: expected the name of a profile")
+    return dict(reversed(documents.items()))
 
 
 def _over(below: tuple[Any, str] | None, entry: tuple[Any, str]) -> tuple[Any, str]:

@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from sglperf.core.trace import Profile
+from sglperf.core.trace import Profile, profile_of
 from sglperf.job import Job
 from sglperf.plan import Load
-from sglperf.probes.profiler import read_profiles, start_profile, stop_profile
 from sglperf.servers import started
 from sglperf.serving import Serving
+from sglperf.tracing import trace
 from sglperf.turns import each
 from sglperf.workload.client import StreamingClient
 from sglperf.workload.shapes import Workload
 
 TRACES = 3
 """Of each side, if its server lives through them."""
-_MOST_STEPS = 32
 # Where this SGLang waits with its trace of decoding until a batch of so many runs; older ones do not know it.
 _FULL_BATCH = "SGLANG_PROFILE_BY_STAGE_DECODE_MIN_BS"
 _ATTEMPTS = 2
@@ -30,10 +29,8 @@ Traces = dict[str, list[Profile]]
 def profile(groups: Sequence[Sequence[Job]], load: Load, client: StreamingClient) -> Traces:
     """Start the servers of each group and trace the workload on them in turn, in ABBA order.
 
-    The traces stay in the run's folder. torch's profiler itself may end a server, by an error of its own in memory,
-    mostly after it has written a trace (torch 2.11 on an H100: three servers of four; torch 2.14 on a CPU: one trace
-    in 37). So one trace is enough, and a side without any is started once more. Why it is left without is among its
-    job's failures.
+    The traces stay in the run's folder. The profiler may end a server, so one trace is enough, and a side without any
+    is started once more. Why it is left without is among its job's failures.
     """
     jobs = [job for group in groups for job in group]
     traced: Traces = {job.side: [] for job in jobs}
@@ -63,25 +60,10 @@ def full_batch(workload: Workload) -> dict[str, str]:
 
 
 def _trace(serving: Serving, load: Load, number: int, traced: Traces) -> None:
-    job, adapter = serving.job, serving.job.target.adapter
-    job.says(f"trace {number + 1}/{TRACES}, {load.workload.label}")
-    folder = (
-        job.folder.path
-        / "profiles"
-        / f"{job.side}-{job.config.label}-{load.workload.label}-{job.launch}-{number}"
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    steps = max(1, min(_MOST_STEPS, min(request.max_new_tokens for request in load.round.requests) // 2))
-    url = serving.server.base_url
-    start_profile(
-        url,
-        folder,
-        path=adapter.start_profile,
-        steps=steps,
-        gpu=job.config.device == "cuda",
-    )
-    try:
-        serving.observe(load)
-        stop_profile(url, folder, path=adapter.stop_profile)
-    finally:  # a server that dies of its profiler has left its trace
-        traced[job.side] += read_profiles(folder)
+    serving.job.says(f"trace {number + 1}/{TRACES}, {load.workload.label}")
+    tracing = trace(serving, load, f"profile-{number}")
+    traced[serving.job.side] += map(
+        profile_of, tracing.traces
+    )  # a server that dies of its profiler has left its trace
+    if tracing.died is not None:
+        raise tracing.died

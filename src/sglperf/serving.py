@@ -27,6 +27,7 @@ from sglperf.probes.neighbours import NeighbourWatch
 from sglperf.searching import search
 from sglperf.server.failure import explain
 from sglperf.server.launch import Server
+from sglperf.tracing import traced_round
 from sglperf.workload.client import StreamingClient
 from sglperf.workload.rounds import Prompts, play
 
@@ -45,6 +46,7 @@ class Serving:
     Attributes:
         gpus: those it runs on, watched; None on a CPU.
         counted: the server's counters after its last round; empty before the first.
+        ended: why it can no longer be traced; empty where it can.
     """
 
     job: Job
@@ -52,6 +54,7 @@ class Serving:
     server: Server
     gpus: GpuWatch | None = None
     counted: dict[str, float] = field(default_factory=dict)
+    ended: list[str] = field(default_factory=list)
 
     def launched(self) -> None:
         """Keep that it came up, and as what."""
@@ -69,12 +72,15 @@ class Serving:
 
     def round(self, load: Load, index: int) -> None:
         """One round, repeated a bounded number of times while a gate rejects it."""
+        if load.workload.traced:
+            traced_round(self, load)
+            return
         self.job.says(f"round {index + 1}/{self.job.plan.rounds}, {load.workload.label}")
         for _ in range(1 + self.job.settings.round_retries):
             round_, observed = self._search(load, index) if load.workload.search else self._play(load, index)
             self.job.measured(round_, observed)
-            # A gate that spoils single metrics speaks of the server, not of a disturbance.
-            gates = [gate for gate in round_.gates if gate.metrics is None]
+            # A gate that spoils single metrics, and not because of the time, speaks of the server and no disturbance.
+            gates = [gate for gate in round_.gates if gate.metrics is None or gate.timing_only]
             if not any(load.timed or not gate.timing_only for gate in gates):
                 return
             self.server.check_alive()
@@ -82,20 +88,12 @@ class Serving:
 
     def _play(self, load: Load, index: int) -> tuple[Round, RoundObservation]:
         observation, prompts = self.observe(load)
-        round_ = self._digest(load, index, observation, self._gates(load, observation))
+        round_ = self._digest(load, index, observation, self.gates(observation, load))
         if load.workload.predicted and round_.values:
             round_ = self._compared(load, round_, observation, prompts)
         if load.workload.compares_answers and round_.values:
             round_ = replace(round_, answers=self._answers(observation, prompts))
         return round_, observation
-
-    def _gates(self, load: Load, observation: RoundObservation) -> tuple[Gate, ...]:
-        """All that the round fails; what it served is looked into only where everything else is as it should be."""
-        service, limits = load.workload.service, self._limits()
-        failed = failed_gates(observation, self._asked(load), limits)
-        if failed or service is None:
-            return failed
-        return service_gates(observation, service, load.round.due, limits)
 
     def _search(self, load: Load, index: int) -> tuple[Round, tuple[RoundObservation, ...]]:
         """A round that consists of several, each of which must pass its gates."""
@@ -117,6 +115,14 @@ class Serving:
             probes=found.probes,
         )
         return round_, found.observations
+
+    def gates(self, observation: RoundObservation, load: Load) -> tuple[Gate, ...]:
+        """All that the round fails; what it served is looked into only where everything else is as it should be."""
+        service, limits = load.workload.service, self._limits()
+        failed = failed_gates(observation, self._asked(load), limits)
+        if failed or service is None:
+            return failed
+        return service_gates(observation, service, load.round.due, limits)
 
     def _asked(self, load: Load) -> Asked:
         """What a round must have been. Who asks for a server without graphs is not told that it has none."""

@@ -34,19 +34,23 @@ def take_turns(up: list[Up], loads: Mapping[str, Sequence[Load]]) -> None:
     """
     if not up:
         return
-    plan, mine = up[0].job.plan, [loads[one.job.config.label] for one in up]
+    plan, launch, mine = up[0].job.plan, up[0].job.launch, [loads[one.job.config.label] for one in up]
     every = list({load.workload.label: load for some in mine for load in some}.values())
     takers = {load.workload.label: _takers(load, loads) for load in every}
+    traced = [load for load in every if load.workload.traced]
+    plain = [load for load in every if not load.workload.traced]
     for load in every:
-        for _ in range(plan.warmup_rounds if load.timed else 0):
+        for _ in range(plan.warmup_rounds if load.timed or load.workload.traced else 0):
             each(up, partial(_warm_up, load=load), of=takers[load.workload.label])
-    for index in range(plan.rounds_of(every)):
-        # Each round begins with another workload, so that none always follows the same neighbour.
-        for load in (*every[index % len(every) :], *every[: index % len(every)]):
+    for index in range(plan.rounds_of(plain)):
+        for load in _begun_with(plain, index):
             if index and not load.timed:
                 continue  # a count has no noise: one round tells it
             do = partial(_round, load=load, index=index)
             each(up, do, of=takers[load.workload.label], turned=index % 2 == 1)
+    # The profiler is known to end servers, so it comes last, and not always for the same workload.
+    for load in _begun_with(traced, launch):
+        each(up, partial(_round, load=load, index=0), of=takers[load.workload.label])
     for one in up:
         taken = loads[one.job.config.label]
         done = f"{counted(plan.rounds_of(taken), 'round')} of {counted(len(taken), 'workload')}"
@@ -59,6 +63,12 @@ def _warm_up(one: Running, load: Load) -> None:
 
 def _round(one: Running, load: Load, index: int) -> None:
     one.round(load, index)
+
+
+def _begun_with(loads: Sequence[Load], number: int) -> Sequence[Load]:
+    """Another one first each time, so that none always follows the same neighbour."""
+    first = number % len(loads) if loads else 0
+    return (*loads[first:], *loads[:first])
 
 
 def _takers(load: Load, loads: Mapping[str, Sequence[Load]]) -> frozenset[str]:

@@ -85,6 +85,30 @@ def test_later_layers_win(folder):
     assert load(folder).origin("rounds") == profile
 
 
+def test_a_profile_extends_another(folder):
+    """It says only what is different, and what it says remembers its own file."""
+    (folder.path / "profiles" / "quick.yaml").write_text("extends: cpu\nlaunches: 1\n")
+    settings = load_settings(folder, {"profile": "quick"}, {}, [])
+    assert (settings.profile, settings.launches, settings.rounds, settings.alpha) == ("quick", 1, 6, 0.1)
+    assert settings.origin("launches").endswith("quick.yaml")
+    assert settings.origin("rounds").endswith("cpu.yaml")
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("quick", "quick.yaml: extends itself, by way of"),
+        ("nobody", "unknown profile 'nobody'"),
+        ("[cpu]", r"quick.yaml: extends is ['cpu']: expected the name of a profile"),
+    ],
+)
+def test_a_profile_that_extends_nothing_known(folder, base, message):
+    """The file is named."""
+    (folder.path / "profiles" / "quick.yaml").write_text(f"extends: {base}\n")
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_settings(folder, {"profile": "quick"}, {}, [])
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "option"),
     [

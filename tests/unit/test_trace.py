@@ -9,10 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sglperf.core.trace import Profile, Row, compare_profiles, profile_of
-from sglperf.core.trace_events import Part
+from sglperf.core.trace import Profile, Row, compare_profiles
+from sglperf.core.trace import profile_of as profile_of_trace
+from sglperf.core.trace_events import Part, read_trace
 
 Event = dict[str, Any]
+
+
+def profile_of(events: list[Event]) -> Profile | None:
+    trace = read_trace(events)
+    return None if trace is None else profile_of_trace(trace)
 
 
 def event(name: str, begin: float, length: float, cat: str = "cpu_op", tid: int = 1) -> Event:

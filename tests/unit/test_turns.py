@@ -12,6 +12,7 @@ from samples import ask
 from sglperf.plan import Load, Plan, make_plan
 from sglperf.turns import each, take_turns
 from sglperf.workload.shapes import Decode
+from sglperf.workload.traced import DecodeTrace
 
 PLAN = make_plan([ask()], launches=1, rounds=3, warmup_rounds=1, seed=0)
 
@@ -28,12 +29,14 @@ class Noted:
     label: str
     notes: list[str]
     fails: int | None = None
+    launch: int = 0
     said: list[str] = field(default_factory=list)
 
     @property
     def job(self) -> Any:
         return SimpleNamespace(
             config=SimpleNamespace(label=self.label),
+            launch=self.launch,
             plan=cast("Plan", PLAN),
             attempt=self._attempt,
             says=self._says,
@@ -100,3 +103,26 @@ def test_each_of_some() -> None:
     notes: list[str] = []
     each([Noted("a", notes), Noted("b", notes)], lambda one: one.warm_up(load(1)), of={"b"})
     assert notes == ["warm b1"]
+
+
+def traced(streams: int) -> Load:
+    shape = DecodeTrace(streams, 8, 4)
+    return Load(shape, shape.plan(seed=0, vocab_size=100), "", False)
+
+
+def test_traces_come_last() -> None:
+    """The profiler may end a server, so everything else is measured by then; each launch begins with another trace."""
+    notes: list[str] = []
+    loads = {"a": [traced(5), load(1), traced(6)]}
+    take_turns([Noted("a", notes)], loads)
+    assert notes == ["warm a5", "warm a1", "warm a6", "0 a1", "1 a1", "2 a1", "0 a5", "0 a6"]
+    again: list[str] = []
+    take_turns([Noted("a", again, launch=1)], loads)
+    assert again[-2:] == ["0 a6", "0 a5"]
+
+
+def test_traces_alone() -> None:
+    """Where nothing else is asked for, a trace is all."""
+    notes: list[str] = []
+    take_turns([Noted("a", notes)], {"a": [traced(5)]})
+    assert notes == ["warm a5", "0 a5"]

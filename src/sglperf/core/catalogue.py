@@ -324,6 +324,81 @@ _PASS_METRICS = (
     ),
 )
 
+_GROUPS = {
+    "attention": "attention",
+    "gemm": "matrix products",
+    "norm": "normalization",
+    "collective": "collectives of tensor parallelism",
+    "rest": "everything else",
+}
+
+_STEP_METRICS = (
+    Metric(
+        "step_operators",
+        "calls",
+        Better.LOWER,
+        Kind.EXACT,
+        "calls of torch's operators in a traced pass, with all that the scheduler does until the next one",
+    ),
+    Metric(
+        "step_kernels",
+        "calls",
+        Better.LOWER,
+        Kind.EXACT,
+        "kernels, copies and fills that a traced pass has run on the device; none on a CPU",
+    ),
+    Metric(
+        "step_syncs",
+        "calls",
+        Better.LOWER,
+        Kind.EXACT,
+        "how often the host waits for the device in a traced pass; on a CPU, how often it takes a value out of a tensor",
+    ),
+    Metric(
+        "step_time",
+        "s",
+        Better.LOWER,
+        Kind.TIMING,
+        "from one traced decode pass to the next, slowed down by the profiler",
+        judged=False,
+    ),
+    Metric(
+        "step_host_time",
+        "s",
+        Better.LOWER,
+        Kind.TIMING,
+        "the part of that in which the scheduler's thread does not wait for the device",
+        judged=False,
+    ),
+    Metric(
+        "device_wait_share",
+        "ratio",
+        Better.LOWER,
+        Kind.TIMING,
+        "share of traced decoding in which the device has nothing to do, since the host has not come so far",
+        judged=False,
+    ),
+    Metric(
+        "hidden_host_share",
+        "ratio",
+        Better.HIGHER,
+        Kind.TIMING,
+        "share of the host's work in traced decoding that it does while the device computes",
+        judged=False,
+    ),
+    *(
+        Metric(
+            f"step_{group}_share",
+            "ratio",
+            Better.SAME,
+            Kind.TIMING,
+            f"share of {what} in the time of a traced pass's kernels, on a CPU of its operators",
+            judged=False,
+        )
+        for group, what in _GROUPS.items()
+    ),
+)
+
 METRICS = {
     metric.name: metric
     for metric in (
@@ -331,5 +406,6 @@ METRICS = {
         _ANSWERS,
         *(one for kernel in _KERNELS.items() for one in _kernel(*kernel)),
         *_PASS_METRICS,
+        *_STEP_METRICS,
     )
 }

@@ -11,6 +11,9 @@ from sglperf.core.gpu_watch import GpuWatched
 from sglperf.core.metric import Kind
 from sglperf.core.observation import RoundObservation
 
+NO_TRACE = "no-trace"
+"""Code of the gate that a round fails in which the server's profiler left nothing."""
+
 
 @dataclass(frozen=True)
 class Gate:

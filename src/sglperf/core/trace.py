@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from statistics import median
-from typing import Any
 
-from sglperf.core.trace_events import Event, Part, read_trace
+from sglperf.core.trace_events import Event, Part, Trace
 
 RowKey = tuple[Part, str]
 
@@ -58,15 +57,8 @@ class Profile:
         return range(len(self.steps) > 1, len(self.steps))
 
 
-def profile_of(events: Iterable[Mapping[str, Any]]) -> Profile | None:
-    """What a trace holds; None where no forward pass is in it.
-
-    Args:
-        events: the trace's ``traceEvents``; times in microseconds.
-    """
-    trace = read_trace(events)
-    if trace is None:
-        return None
+def profile_of(trace: Trace) -> Profile:
+    """What a trace holds."""
     threads, scheduler, steps, decoding = trace.threads, trace.scheduler, trace.passes, trace.decoding
     edges = _edges(steps) if decoding else []
     begin, end = min(one.begin for one in threads[scheduler]), max(one.end for one in threads[scheduler])

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import orjson
 
-from sglperf.core.trace import Profile, profile_of
+from sglperf.core.trace_events import Trace, read_trace
 from sglperf.errors import ServerDied, WorkloadError
 
 
@@ -59,8 +59,8 @@ def _post(url: str, timeout: float, json: object = None) -> httpx.Response:
         raise ServerDied(f"{url} does not answer: {error!r}. Look at the server's log") from error
 
 
-def read_profiles(folder: Path) -> Iterator[Profile]:
-    """What the first rank's traces below ``folder`` hold; one that was left half written is passed over."""
+def read_traces(folder: Path) -> Iterator[Trace]:
+    """The first rank's traces below ``folder``; one that was left half written is passed over."""
     for file in sorted(folder.glob("**/*.trace.json.gz")):
         if "TP-0" not in file.name:
             continue
@@ -68,6 +68,6 @@ def read_profiles(folder: Path) -> Iterator[Profile]:
             events = orjson.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
         except (OSError, EOFError, zlib.error, ValueError, KeyError):
             continue
-        found = profile_of(events)
+        found = read_trace(events)
         if found is not None:
             yield found

@@ -28,6 +28,7 @@ class Workload:
         cold: whether the prefix cache must be empty of these prompts, so a hit is an error.
         predicted: whether what the prefix cache serves is compared with the cache model instead of a baseline.
         compares_answers: whether its answers are compared with those of another server.
+        traced: whether it is played under the server's profiler, and its figures are the trace's.
         worker: script of `sglperf.workers` that measures it without a server; None for what is sent to a server.
     """
 
@@ -35,6 +36,7 @@ class Workload:
     cold: ClassVar[bool] = True
     predicted: ClassVar[bool] = False
     compares_answers: ClassVar[bool] = False
+    traced: ClassVar[bool] = False
     worker: ClassVar[str | None] = None
 
     def filled(self, defaults: Mapping[str, int]) -> Self:
