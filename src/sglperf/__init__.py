@@ -28,7 +28,7 @@ from sglperf.workload.prefixes import (
     UnequalUse,
 )
 from sglperf.workload.script import Script
-from sglperf.workload.shapes import Decode, Prefill, Repeat, TreeGrowth, Workload
+from sglperf.workload.shapes import Decode, Lifecycle, Prefill, Repeat, TreeGrowth, Workload
 from sglperf.workload.traced import DecodeTrace, PrefillTrace
 from sglperf.workload.traffic import ClosedLoop, OpenLoop, Saturation
 
@@ -53,6 +53,7 @@ __all__ = [
     "FewShot",
     "Flushed",
     "HitOrMiss",
+    "Lifecycle",
     "Measure",
     "OneTokenDifferent",
     "OpenLoop",

@@ -39,6 +39,7 @@ class Round:
         method: how it was timed, where there is a choice; rounds of different methods are not compared.
         batch_sizes: requests that decode, on average in equal parts of the load's time; empty for other rounds.
         probes: rates that were tried in search of the highest that the server sustains, in the order of trial.
+        curve: inter-token latency against tokens in the KV cache, where a request's life is told; shape (points, 2).
     """
 
     side: str
@@ -57,6 +58,7 @@ class Round:
     method: str = ""
     batch_sizes: tuple[float, ...] = ()
     probes: tuple[Probe, ...] = ()
+    curve: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sglperf.core.answers import Answer
-from sglperf.core.derive import derive
+from sglperf.core.derive import derive, latency_curve
 from sglperf.core.gates import Asked, Gate, Limits, failed_gates
 from sglperf.core.observation import RoundObservation
 from sglperf.core.prediction import PREDICTED, departures, predict
@@ -134,6 +134,7 @@ class Serving:
             tuple(request.max_new_tokens for request in load.round.requests),
             load.workload.cold,
             graphs=graphs,
+            timeline=load.workload.timeline,
         )
 
     def _limits(self) -> Limits:
@@ -208,6 +209,7 @@ class Serving:
             observation.client.wall_seconds,
             stages=stage_seconds(observation.counters),
             batch_sizes=batch_series(observation) if service and values else (),
+            curve=latency_curve(observation) if values and load.workload.timeline else (),
         )
 
     def _answers(self, observation: RoundObservation, prompts: Prompts) -> tuple[Answer, ...]:

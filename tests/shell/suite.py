@@ -35,6 +35,7 @@ SMALL = {
 NOT_DOUBLED = (
     "test_attention_backends.py",
     "test_kernels.py",
+    "test_lifecycle.py",
     "test_overlap_scheduling.py",
     "test_radix_cache.py",
     "test_serving.py",

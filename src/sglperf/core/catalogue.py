@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sglperf.core.metric import Better, Kind, Metric
+from sglperf.core.timeline import PHASES
 
 DIVERGING = "diverging_answers"
 """The metric that is found by comparing a server's answers with another's."""
@@ -399,6 +400,18 @@ _STEP_METRICS = (
     ),
 )
 
+_PHASE_METRICS = tuple(
+    Metric(
+        f"phase_{name}",
+        "s",
+        Better.LOWER,
+        Kind.TIMING,
+        f"of a request's life: {what}; median over the round's requests",
+        judged=name in ("prepare", "queue", "prefill", "return"),
+    )
+    for name, what in PHASES.items()
+)
+
 METRICS = {
     metric.name: metric
     for metric in (
@@ -407,5 +420,6 @@ METRICS = {
         *(one for kernel in _KERNELS.items() for one in _kernel(*kernel)),
         *_PASS_METRICS,
         *_STEP_METRICS,
+        *_PHASE_METRICS,
     )
 }

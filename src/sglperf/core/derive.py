@@ -12,8 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sglperf.core.observation import RequestObservation, RoundObservation
+from sglperf.core.timeline import phase_values
 
 FloatArray = NDArray[np.float64]
+
+CURVE_POINTS = 16
+"""Points to which the inter-token latencies of a round are reduced, evenly along the generation."""
 
 
 def derive(round_: RoundObservation) -> dict[str, float]:
@@ -29,6 +33,7 @@ def derive(round_: RoundObservation) -> dict[str, float]:
     values = dict(counts(round_))
     values["time_to_first_token"] = float(np.median([r.arrivals[0] - r.sent for r in round_.requests]))
     values |= _hit_and_miss(round_)
+    values |= phase_values(round_)
     if "prompt_tokens" in values:
         values["prefill_throughput"] = values["prompt_tokens"] / _prefill_seconds(round_)
     gaps = np.concatenate([token_gaps(request) for request in round_.requests])
@@ -122,6 +127,29 @@ def _tokens_between(request: RequestObservation, begin: float, end: float) -> fl
     return float(at[1] - at[0])
 
 
+def latency_curve(round_: RoundObservation) -> tuple[tuple[float, float], ...]:
+    """Inter-token latency against the tokens in a stream's KV cache, which its step reads: shape (points, 2), seconds.
+
+    Of streams with equal prompts, the median at each position, and of that the median in each of `CURVE_POINTS`
+    stretches; empty where prompts differ.
+    """
+    prompts = {request.prompt_tokens for request in round_.requests}
+    latency = _by_position(round_)
+    (prompt,) = prompts if len(prompts) == 1 else (None,)
+    if prompt is None or not latency.size:
+        return ()
+    cached = prompt + 1 + np.arange(latency.size)
+    stretches = np.array_split(np.arange(latency.size), min(CURVE_POINTS, latency.size))
+    return tuple((float(np.mean(cached[one])), float(np.median(latency[one]))) for one in stretches)
+
+
+def _by_position(round_: RoundObservation) -> FloatArray:
+    """Inter-token latency at each position of the generation: the median over streams, since they share one batch."""
+    curves = [token_gaps(request) for request in round_.requests]
+    length = min(curve.size for curve in curves)
+    return np.median([curve[:length] for curve in curves], axis=0) if length else np.empty(0)
+
+
 def _growth(round_: RoundObservation) -> dict[str, float]:
     """Slope of inter-token latency over KV length, and the growth it amounts to over the generation.
 
@@ -129,11 +157,10 @@ def _growth(round_: RoundObservation) -> dict[str, float]:
     through the median residual; the line through the medians would be lifted by spikes that all go up.
     Streams are first reduced to their median at each position, since they share one batch.
     """
-    curves = [token_gaps(request) for request in round_.requests]
-    length = min(curve.size for curve in curves)
+    curve = _by_position(round_)
+    length = curve.size
     if length < 8:  # a line through fewer points says nothing about growth
         return {}
-    curve = np.median([curve[:length] for curve in curves], axis=0)
     from scipy.stats import theilslopes  # half a second to import: only where it is used
 
     slope, start, _, _ = theilslopes(curve, np.arange(length), method="joint")

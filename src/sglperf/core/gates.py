@@ -10,6 +10,7 @@ from sglperf.core.derive import token_gaps
 from sglperf.core.gpu_watch import GpuWatched
 from sglperf.core.metric import Kind
 from sglperf.core.observation import RoundObservation
+from sglperf.core.timeline import PHASES, disagreement, timelines
 
 NO_TRACE = "no-trace"
 """Code of the gate that a round fails in which the server's profiler left nothing."""
@@ -45,11 +46,14 @@ class Limits:
         foreign_cpu_share: largest share of the processors that anything but the run may use. Threads of a CPU
             server wait for one another at each operation, so a neighbour that takes one core may cost it not half
             its speed but nine tenths.
+        clock_seconds: by how much the server's times may contradict the client's. A token's way to the client, which
+            is no part of the server's own time, takes a millisecond or two.
     """
 
     client_lag_share: float = 0.5
     client_lag_floor: float = 0.002
     foreign_cpu_share: float = 0.25
+    clock_seconds: float = 0.005
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,14 @@ class Asked:
         prompt_tokens, completion_tokens: per request, in plan order; shape (requests,).
         cold: no prompt token may come from the prefix cache.
         graphs: decode passes are meant to replay CUDA graphs.
+        timeline: each request's life is to be told, phase by phase.
     """
 
     prompt_tokens: tuple[int, ...]
     completion_tokens: tuple[int, ...]
     cold: bool
     graphs: bool = False
+    timeline: bool = False
 
 
 # Decode passes that ran kernel by kernel, since no captured graph fitted.
@@ -117,6 +123,7 @@ def _health_gates(round_: RoundObservation, asked: Asked, limits: Limits) -> Ite
             "cache-not-cold", f"{tokens} prompt tokens came from the prefix cache, though it had been flushed"
         )
     yield from _counter_gates(round_)
+    yield from _timeline_gates(round_, asked, limits)
     yield from _graph_gates(round_, asked)
     yield from host_gates(round_.foreign_cpu, limits)
     yield from _disturbed_gpus(round_.gpus)
@@ -152,6 +159,29 @@ def _counter_gates(round_: RoundObservation) -> Iterator[Gate]:
                 f"the responses add up to {sum(said)} {name.replace('_', ' ')}, the server's counter {counter} rose by "
                 f"{counted:.0f}: one of the two is wrong",
             )
+
+
+def _timeline_gates(round_: RoundObservation, asked: Asked, limits: Limits) -> Iterator[Gate]:
+    """Whether client and server tell one story. What the client alone has timed stands without that."""
+    if not asked.timeline:
+        return
+    found = timelines(round_)
+    phases = tuple(f"phase_{name}" for name in PHASES)
+    if len(found) < len(round_.requests):
+        yield Gate(
+            "no-server-times",
+            "the server does not say when it received, dispatched, scheduled and prefilled a request, so its life cannot "
+            "be told: start it with --enable-metrics",
+            metrics=phases,
+        )
+    elif not (apart := disagreement(found)) <= limits.clock_seconds:
+        yield Gate(
+            "clocks-disagree",
+            f"the server's times contradict the client's by {apart * 1e3:.1f} ms, more than {limits.clock_seconds * 1e3:.0f} "
+            "ms: something holds tokens back between the two, or the machine's clock was set",
+            timing_only=True,
+            metrics=phases,
+        )
 
 
 def _latency_timed(round_: RoundObservation) -> float:

@@ -56,6 +56,7 @@ class ClientHealth:
         wall_seconds: length of the round.
         realtime: whether the operating system let the client run ahead of everything else in the round. Without
             that, and with the server on the same cores, milliseconds of lag are usual.
+        began: when the round began by the machine's clock, seconds since 1970; None where it was not noted.
     """
 
     lag_p99: float
@@ -64,6 +65,7 @@ class ClientHealth:
     cpu_seconds: float
     wall_seconds: float
     realtime: bool = False
+    began: float | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from sglperf.report.load import load_parts
 from sglperf.report.nsight import nsight_parts
 from sglperf.report.quantity import center, quantity
 from sglperf.report.roofline import heads_a_pass, roofline_parts
+from sglperf.report.timeline import timeline_parts
 
 if TYPE_CHECKING:
     from sglperf.config import Settings
@@ -171,6 +172,7 @@ def _parts(outcome: Outcome, settings: Settings) -> Iterator[str | Table | Text]
     for label, change in outcome.changes.items():
         if label not in outcome.explanations:
             yield from _context(label, change.every)
+    yield from timeline_parts(outcome.measured)
     yield from roofline_parts(outcome.measured)
     yield from nsight_parts(outcome.looks_deeper)
     yield from load_parts(outcome.measured)

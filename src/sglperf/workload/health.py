@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from time import monotonic_ns, process_time
+from time import monotonic_ns, process_time, time
 
 from sglperf.core.observation import ClientHealth
 from sglperf.workload.heartbeat import Heartbeat, quantile
@@ -16,11 +16,11 @@ class HealthWatch:
     def __init__(self) -> None:
         self._realtime = run_first()
         self._heartbeat = Heartbeat(asyncio.get_running_loop())
-        self._begin_ns, self._cpu_before = monotonic_ns(), process_time()
+        self._begin_ns, self._cpu_before, self._began = monotonic_ns(), process_time(), time()
 
     def start(self) -> int:
         """The round begins now: the time, monotonic clock, nanoseconds."""
-        self._begin_ns, self._cpu_before = monotonic_ns(), process_time()
+        self._begin_ns, self._cpu_before, self._began = monotonic_ns(), process_time(), time()
         self._heartbeat.start(self._begin_ns)
         return self._begin_ns
 
@@ -37,6 +37,7 @@ class HealthWatch:
             cpu_seconds=cpu_seconds,
             wall_seconds=(end_ns - self._begin_ns) / 1e9,
             realtime=self._realtime,
+            began=self._began,
         )
 
 

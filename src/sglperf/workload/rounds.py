@@ -90,4 +90,5 @@ def _worst(health: Sequence[ClientHealth]) -> ClientHealth:
         cpu_seconds=sum(each.cpu_seconds for each in health),
         wall_seconds=sum(each.wall_seconds for each in health),
         realtime=all(each.realtime for each in health),
+        began=health[0].began,
     )

@@ -28,6 +28,7 @@ class Workload:
         cold: whether the prefix cache must be empty of these prompts, so a hit is an error.
         predicted: whether what the prefix cache serves is compared with the cache model instead of a baseline.
         compares_answers: whether its answers are compared with those of another server.
+        timeline: whether each request's life is told, phase by phase, from the server's times and the client's.
         traced: whether it is played under the server's profiler, and its figures are the trace's.
         worker: script of `sglperf.workers` that measures it without a server; None for what is sent to a server.
     """
@@ -36,6 +37,7 @@ class Workload:
     cold: ClassVar[bool] = True
     predicted: ClassVar[bool] = False
     compares_answers: ClassVar[bool] = False
+    timeline: ClassVar[bool] = False
     traced: ClassVar[bool] = False
     worker: ClassVar[str | None] = None
 
@@ -144,6 +146,37 @@ class Prefill(Workload):
     @property
     def longest(self) -> int:
         return (self.prompt_tokens or 0) + 1
+
+
+@dataclass(frozen=True)
+class Lifecycle(Workload):
+    """Cold requests one after another, each alone on the server from arrival to its last token.
+
+    Attributes:
+        prompt_tokens, new_tokens: lengths of each; None takes the profile's.
+        requests: in a round; their median is the round's value.
+    """
+
+    prompt_tokens: int | None = None
+    new_tokens: int | None = None
+    requests: int | None = None
+    kind: ClassVar[str] = "lifecycle"
+    timeline: ClassVar[bool] = True
+
+    def plan(self, *, seed: int, vocab_size: int) -> RoundPlan:
+        assert self.prompt_tokens is not None
+        assert self.new_tokens is not None
+        assert self.requests is not None
+        prompts = distinct_prompts([self.prompt_tokens] * self.requests, seed=seed, vocab_size=vocab_size)
+        return RoundPlan(tuple(RequestPlan(prompt, self.new_tokens) for prompt in prompts), concurrency=1)
+
+    @property
+    def label(self) -> str:
+        return f"{self.kind}-p{self.prompt_tokens}-n{self.new_tokens}-r{self.requests}"
+
+    @property
+    def longest(self) -> int:
+        return (self.prompt_tokens or 0) + (self.new_tokens or 0)
 
 
 @dataclass(frozen=True)
