@@ -107,7 +107,7 @@ class State:
         return "\n".join(lines) + "\n"
 
     def write_trace(self) -> None:
-        """Ten decode steps of a millisecond each, five where this is slow: then a copy in each takes four."""
+        """Ten steps of decoding, and as many of prefill, of a millisecond each, five where this is slow: then a copy in each takes four."""
         assert self.traces is not None
         slow = "slow" in self.faults
         length = 5000 if slow else 1000
@@ -119,7 +119,9 @@ class State:
             for name, cat, at, lasts in spans
         ]
         text = json.dumps({"traceEvents": events}).encode()
-        (self.traces / "double-TP-0-DECODE.trace.json.gz").write_bytes(gzip.compress(text))
+        for mode in ("DECODE", "EXTEND"):
+            found = gzip.compress(text.replace(b"DECODE", mode.encode()))
+            (self.traces / f"double-TP-0-{mode}.trace.json.gz").write_bytes(found)
 
     def admit(self, prompt: list[int], new_tokens: int) -> int:
         """Count a request and return how many of its prompt tokens are cached."""
@@ -152,7 +154,10 @@ def handler(state: State) -> type[BaseHTTPRequestHandler]:
             if self.path == "/start_profile":
                 state.traces = Path(json.loads(body)["output_dir"])
             elif self.path == "/stop_profile":
-                state.write_trace()
+                if "no-trace" not in state.faults:
+                    state.write_trace()
+                if "dies-of-its-profiler" in state.faults:
+                    os._exit(1)
             else:
                 with state.lock:
                     state.pages.clear()
@@ -160,6 +165,7 @@ def handler(state: State) -> type[BaseHTTPRequestHandler]:
 
         def stream(self, request: dict[str, Any]) -> None:
             prompt, new_tokens = request["input_ids"], request["sampling_params"]["max_new_tokens"]
+            came = time.time() + (-0.5 if "clock-behind" in state.faults else 0)
             cached = state.admit(prompt, new_tokens)
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
@@ -176,6 +182,10 @@ def handler(state: State) -> type[BaseHTTPRequestHandler]:
                     "num_retractions": 0,
                     "queue_time": 0.001,
                     "finish_reason": {"type": "length"} if position + 1 == new_tokens else None,
+                    "request_received_ts": came,
+                    "api_server_dispatch_finish_ts": came + 0.0001,
+                    "forward_entry_time": came + 0.0002,
+                    "prefill_finished_time": came + 0.0003,
                 }
                 self.wfile.write(
                     b"data: " + json.dumps({"output_ids": [7], "meta_info": meta}).encode() + b"\n\n"

@@ -26,6 +26,7 @@ SMALL = {
     "workloads": {
         "decode": {"prompt_tokens": 64, "new_tokens": 12},
         "prefill": {"requests": 2},
+        "lifecycle": {"prompt_tokens": 64, "new_tokens": 12, "requests": 2},
         "repeat": {"prompt_tokens": 300},
     },
     "sweeps": {"streams": [1, 4], "prompt_tokens": [64]},
@@ -35,7 +36,6 @@ SMALL = {
 NOT_DOUBLED = (
     "test_attention_backends.py",
     "test_kernels.py",
-    "test_lifecycle.py",
     "test_overlap_scheduling.py",
     "test_radix_cache.py",
     "test_serving.py",
