@@ -14,6 +14,7 @@ KERNELS = (
 )  # fmt: skip
 TIMES = tuple(f"{kernel}_time" for kernel in KERNELS)
 SHARES = tuple(f"{kernel}_limit_share" for kernel in KERNELS)
+LAYER = ("attention_share", "gemm_share")
 MACHINE = ("pass_coverage", "attention_bandwidth_share", "copy_bandwidth", "matmul_rate")
 
 
@@ -35,7 +36,7 @@ def test_decode_attention(server: Server, measure: Measure, context_tokens: int)
 def test_prefill(server: Server, measure: Measure, context_tokens: int) -> None:
     """Each kernel of a cold prompt's prefill takes as long as it did."""
     measure(PrefillPass(new_tokens=context_tokens, context_tokens=context_tokens)).expect(
-        *TIMES, "pass_kernel_time", "kernel_calls", *SHARES, *MACHINE
+        *TIMES, "pass_kernel_time", "kernel_calls", *SHARES, *LAYER, *MACHINE
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from sglperf.config import Settings
 from sglperf.core.derive import growth
 from sglperf.core.gates import Gate
-from sglperf.core.roofline import PARTS, WHOLE_PASS, pass_times, pass_values
+from sglperf.core.roofline import PARTS, WHOLE_LAYER, WHOLE_PASS, pass_times, pass_values
 from sglperf.core.server_config import ServerConfig
 from sglperf.core.shape import shape_of
 from sglperf.plan import Load
@@ -78,9 +78,10 @@ def _wrong(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[Gate]:
         name, error = PARTS.get(module, module), part["error"]
         if error is not None and not error <= part["tolerance"]:
             own = (f"{name}_time", f"{name}_limit_share", f"{name}_bandwidth_share")
+            layer = WHOLE_LAYER if part["calls_in_layer"] else ()
             yield Gate(
                 "kernel-wrong",
                 f"{name} is off from its float64 reference by {error:.2%} (root mean square), more than "
                 f"{part['tolerance']:.2%}: it computes something else",
-                metrics=(*own, *WHOLE_PASS),
+                metrics=(*own, *layer, *WHOLE_PASS),
             )

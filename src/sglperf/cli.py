@@ -53,6 +53,30 @@ def env(json: JsonFile = None) -> None:
         _say(environment_text(check, width=width, color=sys.stdout.isatty()))
 
 
+@app.command()
+def claims(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...", help="Folders or names of runs; all of the results where none is given."
+        ),
+    ] = None,
+    results_dir: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("results"),
+    json: JsonFile = None,
+) -> None:
+    """Check the statements of config/claims against figures that were measured. Starts nothing."""
+    from sglperf.claiming import figures_of
+    from sglperf.config import config_folder, load_claims
+    from sglperf.report.claims import claims_json, claims_text
+
+    kept = figures_of(runs or (), results_dir)
+    checked = kept.check(load_claims(config_folder(Path.cwd())))
+    if json is not None:
+        _write(json, dumps(claims_json(checked, kept.left_out)))
+    if json != Path("-"):
+        _say(claims_text(checked, kept.left_out, colour=sys.stdout.isatty()))
+
+
 @app.command(context_settings=PASSING)
 def calibrate(
     context: typer.Context,

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from sglperf.config import Settings
-from sglperf.contrasting import checked_claims, contrasts
+from sglperf.contrasting import checked_claims, contrasts, figures
 from sglperf.core.baseline import Baseline
 from sglperf.core.calibration_file import CalibrationFile
 from sglperf.core.catalogue import METRICS
 from sglperf.core.claim import Checked, Claim
 from sglperf.core.contrast import Contrast
 from sglperf.core.explanation import Explanation
+from sglperf.core.figure import Figure
 from sglperf.core.fingerprint import Fingerprint
 from sglperf.core.footprint import fit_together
 from sglperf.core.judgement import Question
@@ -60,6 +61,7 @@ class Outcome:
         changes: config label → how head's context differs from its base's.
         explanations: config label → why its verdicts are what they are, where one changed.
         contrasts: servers of the run that are compared with one another.
+        figures: everything measured that such a statement may be about.
         claims: what the run says of statements about SGLang.
         looks_deeper: what Nsight's tools saw, where they were asked for.
         recorded: baseline files written.
@@ -82,6 +84,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     explanations: Mapping[str, Explanation] = field(default_factory=dict)
     contrasts: tuple[Contrast, ...] = ()
+    figures: tuple[Figure, ...] = ()
     claims: tuple[Checked, ...] = ()
     looks_deeper: tuple[Look, ...] = ()
 
@@ -124,8 +127,8 @@ def run(
     progress("judging")
     verdicts = _quoting(plan, judging.verdicts(), noise)
     changes = context_changes(measured, stored, paired=paired)
-    links = _links(site)
-    compared = contrasts(measured, links, alpha=settings.alpha)
+    compared = contrasts(measured, _links(site), alpha=settings.alpha)
+    known = figures(measured, compared, site.fingerprints, alpha=settings.alpha, run=folder.name)
     outcome = Outcome(
         plan=plan,
         measured=measured,
@@ -138,7 +141,8 @@ def run(
         folder=str(folder.path),
         seconds={**measurements.seconds, "total": time.monotonic() - begin},
         contrasts=compared,
-        claims=checked_claims(claims, measured, compared, links, alpha=settings.alpha, gpu=_gpu(plan, site)),
+        figures=known,
+        claims=checked_claims(claims, plan, known),
         notes=tuple(dict.fromkeys(note for target in targets.values() for note in target.notes)),
     )
     folder.append("end", {"verdicts": {name: verdict.status for name, verdict in verdicts.items()}})
@@ -156,15 +160,9 @@ def run(
     return outcome
 
 
-def _gpu(plan: Plan, site: Site) -> str | None:
-    """Product name of the GPU that was measured; None on a CPU."""
-    used = {index for config in plan.configs if config.device == "cuda" for index in config.tp_set}
-    return next((gpu.name for gpu in site.machine.gpus.usable if gpu.index in used), None)
-
-
 def _links(site: Site) -> dict[str, str]:
-    """Class of links of each server's TP set; ``cpu`` for its ranks on a CPU."""
-    return {label: found.link_class or "cpu" for label, found in site.fingerprints.items()}
+    """Class of links of each server's TP set."""
+    return {label: found.links for label, found in site.fingerprints.items()}
 
 
 def _check(plan: Plan, settings: Settings, targets: Mapping[str, Target]) -> None:

@@ -407,7 +407,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     suite = terminalreporter.config.stash.get(SUITE, None)
     if suite is None or suite.outcome is None:
         return
-    from sglperf.report.terminal import WIDTH, summary
+    from sglperf.report.sheet import WIDTH
+    from sglperf.report.terminal import summary
 
     terminalreporter.section("sglperf")
     terminalreporter.write_line(

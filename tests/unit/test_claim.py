@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from samples import A100, figure
 
 from sglperf.config import ConfigFolder, load_claims
 from sglperf.core.catalogue import METRICS
-from sglperf.core.claim import Claim, Figure, Standing, check
+from sglperf.core.claim import Claim, Standing, check
 from sglperf.errors import ConfigError
 
 SHIPPED = ConfigFolder(Path(__file__).parents[2] / "config")
-A100 = "NVIDIA A100-SXM4-80GB"
 HOLDS, FAILS, OPEN, NOT_MEASURED = Standing
 
 
@@ -37,18 +37,6 @@ def claim(*metrics: str, **changes: Any) -> Claim:
         "most": 1.2,
     }
     return Claim.model_validate(known | changes)
-
-
-def figure(low: float = 1.14, high: float = 1.16, **changes: Any) -> Figure:
-    known: dict[str, Any] = {
-        "model": "llama",
-        "server": "flashinfer",
-        "over": "triton",
-        "workload": "decode-p512-n64-s8",
-        "metric": "inter_token_latency",
-        "value": 1.15,
-    }
-    return Figure(low=low, high=high, **known | changes)
 
 
 # Standing
@@ -72,7 +60,7 @@ def figure(low: float = 1.14, high: float = 1.16, **changes: Any) -> Figure:
 )
 def test_an_interval_is_inside_outside_or_across(low, high, standing):
     """Inside it holds, outside it does not, across a bound nobody can tell; the bounds themselves are inside."""
-    checked = check("x", claim(), [figure(low, high)], A100)
+    checked = check("x", claim(), [figure(low, high)])
 
     assert checked.standing == standing
     assert [told for _, told in checked.figures] == [standing]
@@ -93,14 +81,14 @@ def test_an_interval_is_inside_outside_or_across(low, high, standing):
 )
 def test_a_bound_that_is_not_set_is_kept_by_everything(bounds, low, high, standing):
     """At least so much, or at most so much: the other side is open."""
-    assert check("x", claim(**bounds), [figure(low, high)], A100).standing == standing
+    assert check("x", claim(**bounds), [figure(low, high)]).standing == standing
 
 
 @given(st.floats(0.1, 5), st.floats(0, 5), st.floats(0.1, 5), st.floats(0, 5), st.floats(0, 1))
 def test_what_holds_or_fails_does_so_for_every_value_of_the_interval(low, width, least, range_, share):
     """No value of an interval that holds is out of bounds, and none of one that fails is in them."""
     high, most, value = low + width, least + range_, min(low + share * width, low + width)
-    standing = check("x", claim(least=least, most=most), [figure(low, high)], A100).standing
+    standing = check("x", claim(least=least, most=most), [figure(low, high)]).standing
     within = least <= value <= most
 
     assert not (standing == HOLDS and not within)
@@ -123,7 +111,7 @@ def test_it_holds_only_if_it_holds_for_each_figure(others, standing):
         figure(),
         *(figure(low, high, metric="decode_throughput", workload=f"decode-s{low}") for low, high in others),
     ]
-    checked = check("x", claim("inter_token_latency", "decode_throughput"), figures, A100)
+    checked = check("x", claim("inter_token_latency", "decode_throughput"), figures)
 
     assert checked.standing == standing
     assert [one for one, _ in checked.figures] == figures
@@ -146,7 +134,7 @@ def test_it_holds_only_if_it_holds_for_each_figure(others, standing):
 )
 def test_another_figure_does_not_count(change):
     """Metric, servers and the whole of the workload's label must fit; without a figure, nothing was measured."""
-    checked = check("x", claim(), [figure(1.0, 1.05, **change)], A100)
+    checked = check("x", claim(), [figure(1.0, 1.05, **change)])
 
     assert (checked.standing, checked.figures) == (NOT_MEASURED, ())
     assert checked.reason == "nothing of it was measured"
@@ -154,7 +142,7 @@ def test_another_figure_does_not_count(change):
 
 def test_a_figure_beside_others_is_told_apart():
     """What is not meant neither counts nor is shown."""
-    checked = check("x", claim(), [figure(1.0, 1.05, metric="copy_bandwidth"), figure()], A100)
+    checked = check("x", claim(), [figure(1.0, 1.05, metric="copy_bandwidth"), figure()])
 
     assert checked.standing == HOLDS
     assert checked.figures == ((figure(), HOLDS),)
@@ -164,7 +152,7 @@ def test_a_workload_is_matched_to_its_end():
     """An expression for a part of the label is not one for the whole."""
     part = claim(figures=[{"metric": "inter_token_latency", "workload": "decode-p512", "over": "triton"}])
 
-    assert check("x", part, [figure()], A100).standing == NOT_MEASURED
+    assert check("x", part, [figure()]).standing == NOT_MEASURED
 
 
 def test_a_figure_by_itself_is_no_comparison():
@@ -173,8 +161,8 @@ def test_a_figure_by_itself_is_no_comparison():
         figures=[{"metric": "inter_token_latency", "workload": "decode-.*", "server": "flashinfer"}]
     )
 
-    assert check("x", alone, [figure()], A100).standing == NOT_MEASURED
-    assert check("x", alone, [figure(over=None)], A100).standing == HOLDS
+    assert check("x", alone, [figure()]).standing == NOT_MEASURED
+    assert check("x", alone, [figure(over=None)]).standing == HOLDS
 
 
 def test_a_claim_may_leave_the_server_open():
@@ -182,7 +170,7 @@ def test_a_claim_may_leave_the_server_open():
     anyone = claim(figures=[{"metric": "attention_bandwidth_share", "workload": "decode-pass-.*"}], least=0.8)
     alone = {"metric": "attention_bandwidth_share", "workload": "decode-pass-c4096-s8", "over": None}
 
-    checked = check("x", anyone, [figure(server="fa3", **alone), figure(server="triton", **alone)], A100)
+    checked = check("x", anyone, [figure(server="fa3", **alone), figure(server="triton", **alone)])
     assert (checked.standing, len(checked.figures)) == (HOLDS, 2)
 
 
@@ -192,10 +180,11 @@ def test_a_claim_may_leave_the_server_open():
 )
 def test_on_another_machine_it_says_nothing(gpu, here):
     """What the figures say by themselves is kept, whose machine it is is named."""
-    checked = check("x", claim(), [figure(1.0, 1.05)], gpu)
+    elsewhere = figure(1.0, 1.05, gpu=gpu)
+    checked = check("x", claim(), [elsewhere])
 
     assert checked.standing == NOT_MEASURED
-    assert checked.figures == ((figure(1.0, 1.05), FAILS),)
+    assert checked.figures == ((elsewhere, FAILS),)
     assert checked.reason == f"it speaks of A100, this is {here}"
 
 
@@ -203,7 +192,7 @@ def test_of_another_model_it_says_nothing():
     """Both models are named."""
     bounds = {"gpu": "A100", "models": ["llama", "llama-2"]}
     figures = [figure(1.0, 1.05, model="qwen"), figure(1.0, 1.05, model="gemma")]
-    checked = check("x", claim(where=bounds), figures, A100)
+    checked = check("x", claim(where=bounds), figures)
 
     assert checked.standing == NOT_MEASURED
     assert [standing for _, standing in checked.figures] == [FAILS, FAILS]
@@ -226,7 +215,7 @@ def test_of_other_links_it_says_nothing(where, reason):
             claim(where=where)
         return
     figures = [figure(1.0, 1.05, links="numa-node", tp_size=4), figure(1.0, 1.05, links="cpu", tp_size=2)]
-    checked = check("x", claim(where=where), figures, A100)
+    checked = check("x", claim(where=where), figures)
 
     assert (checked.standing, checked.reason) == (NOT_MEASURED, reason)
 
@@ -235,7 +224,7 @@ def test_links_and_size_are_of_one_set():
     """A set that fits in one and a set that fits in the other are no set that fits in both."""
     figures = [figure(links="nvlink", tp_size=2), figure(1.0, 1.05, links="numa-node", tp_size=4)]
     told = {
-        (links, size): check("x", claim(where={"links": [links], "tp_size": size}), figures, A100).standing
+        (links, size): check("x", claim(where={"links": [links], "tp_size": size}), figures).standing
         for links in ("nvlink", "numa-node")
         for size in (2, 4)
     }
@@ -250,9 +239,9 @@ def test_a_speedup_is_no_efficiency():
     wanted = {"metric": "inter_token_latency", "workload": "decode-.*", "over": "triton", "per_gpu": True}
     asked = claim(figures=[wanted])
 
-    assert check("x", asked, [figure()], A100).standing == NOT_MEASURED
-    assert check("x", asked, [figure(per_gpu=True)], A100).standing == HOLDS
-    assert check("x", claim(), [figure(per_gpu=True)], A100).standing == NOT_MEASURED
+    assert check("x", asked, [figure()]).standing == NOT_MEASURED
+    assert check("x", asked, [figure(per_gpu=True)]).standing == HOLDS
+    assert check("x", claim(), [figure(per_gpu=True)]).standing == NOT_MEASURED
     with pytest.raises(ValidationError, match="per_gpu is of one server over another"):
         claim(figures=[{**wanted, "over": None}])
 
@@ -261,25 +250,43 @@ def test_of_one_of_its_models_it_speaks():
     """Not all that it names need be there."""
     bounds = {"gpu": "A100", "models": ["llama", "llama-2"]}
 
-    assert check("x", claim(where=bounds), [figure()], A100).standing == HOLDS
+    assert check("x", claim(where=bounds), [figure()]).standing == HOLDS
 
 
 def test_figures_of_other_models_are_left_out():
     """A run of several models is told by those that the claim speaks of."""
-    checked = check("x", claim(), [figure(), figure(1.0, 1.05, model="tiny")], A100)
+    checked = check("x", claim(), [figure(), figure(1.0, 1.05, model="tiny")])
 
     assert (checked.standing, len(checked.figures)) == (HOLDS, 1)
 
 
+def test_figures_of_other_machines_are_left_out():
+    """Where several machines were measured, the claim is told by the one that it speaks of, whichever came last."""
+    here, elsewhere = figure(), figure(1.0, 1.05, gpu="NVIDIA H100 80GB HBM3", machine="1x-h100")
+
+    for figures in ([here, elsewhere], [elsewhere, here]):
+        checked = check("x", claim(), figures)
+        assert (checked.standing, checked.figures) == (HOLDS, ((here, HOLDS),))
+
+
+def test_the_condition_that_the_last_figures_failed_is_named():
+    """Of what is of the right machine, the model; what is of another machine is no matter then."""
+    figures = [figure(gpu=None), figure(model="gemma"), figure(gpu="", model="gemma")]
+    checked = check("x", claim(), figures)
+
+    assert checked.standing == NOT_MEASURED
+    assert checked.reason == "it speaks of llama, this is gemma"
+
+
 def test_a_name_within_a_name_is_another_gpu():
     """An A100X is no A100."""
-    assert check("x", claim(), [figure()], "NVIDIA A100X").standing == NOT_MEASURED
+    assert check("x", claim(), [figure(gpu="NVIDIA A100X")]).standing == NOT_MEASURED
 
 
 @pytest.mark.parametrize(("low", "high", "standing"), [(1.14, 1.16, NOT_MEASURED), (1.0, 1.05, FAILS)])
 def test_what_was_not_measured_does_not_hold(low, high, standing):
     """A claim about two metrics does not hold by one of them, though one is enough for it to fail."""
-    checked = check("x", claim("inter_token_latency", "decode_throughput"), [figure(low, high)], A100)
+    checked = check("x", claim("inter_token_latency", "decode_throughput"), [figure(low, high)])
 
     assert checked.standing == standing
     assert checked.reason == ("nothing of decode_throughput was measured" if standing == NOT_MEASURED else "")
@@ -288,7 +295,7 @@ def test_what_was_not_measured_does_not_hold(low, high, standing):
 @pytest.mark.parametrize("gpu", [None, A100])
 def test_a_claim_about_anything_is_checked_anywhere(gpu):
     """Neither machine nor model set: a CPU and a small model will do."""
-    assert check("x", claim(where={}), [figure(model="tiny")], gpu).standing == HOLDS
+    assert check("x", claim(where={}), [figure(model="tiny", gpu=gpu)]).standing == HOLDS
 
 
 # Files
@@ -368,6 +375,7 @@ def test_no_claims_are_none(tmp_path):
         (GOOD + "lest: 1.1\n", "lest: Extra inputs are not permitted"),
         (GOOD.replace("figures", "figure"), "figures: Field required"),
         (GOOD.replace("workload: '.*'", "workload: '('"), "figures.0.workload: not a regular expression"),
+        (GOOD.replace("inter_token", "intertoken"), "figures.0.metric: unknown metric 'intertoken_latency'"),
         (GOOD + "where: {gpu: '['}\n", "where.gpu: not a regular expression"),
         ("[1, 2]", "expected a mapping"),
     ],

@@ -1,16 +1,13 @@
-"""What a terminal shows of servers that are compared, of claims, and of a pass kernel by kernel."""
+"""What a terminal shows of servers that are compared, and of a pass kernel by kernel."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from io import StringIO
 
-import pytest
 from rich.console import Console
 from samples import ask, compared, measured_round, server, started
 
-from sglperf.core.claim import Claim, Figure, check
 from sglperf.core.contrast import Contrast
 from sglperf.core.roofline import pass_times, pass_values
 from sglperf.core.server_config import Model
@@ -18,7 +15,7 @@ from sglperf.core.shape import shape_of
 from sglperf.evidence import Measured
 from sglperf.measurements import Measurements
 from sglperf.plan import make_plan
-from sglperf.report.contrast import claim_parts, contrast_parts
+from sglperf.report.contrast import contrast_parts
 from sglperf.report.roofline import roofline_parts
 from sglperf.workload.passes import DecodePass
 
@@ -86,38 +83,6 @@ def test_servers_on_as_many_gpus_have_no_efficiency():
     assert not any("efficiency" in line for line in text(contrast_parts([contrast("page1", "fa3")])))
 
 
-CLAIM = Claim(
-    statement="One is faster",
-    source="a report",
-    area="backend",
-    figures=({"metric": "inter_token_latency", "workload": ".*"},),
-    least=1.1,
-)
-
-
-@pytest.mark.parametrize(
-    ("high", "said", "standing"),
-    [(1.4, "1.25 (1.2 … 1.4)", "holds"), (math.inf, "1.25 (one launch tells no interval)", "holds")],
-)
-def test_a_claim_is_shown_with_what_it_rests_on(high, said, standing):
-    """Its standing, each figure with its interval, and its source."""
-    figure = Figure("llama", "fa3", None, "decode-s8", "inter_token_latency", 1.25, 1.2, high)
-    shown = text(claim_parts([check("x", CLAIM, [figure], None)]))
-
-    assert shown[1:] == [
-        f"claim: One is faster – {standing}",
-        f"  fa3, decode-s8, inter_token_latency: {said} – {standing}",
-        "  source: a report",
-    ]
-
-
-def test_a_claim_that_was_not_measured_says_why():
-    """One line, with the reason and without figures."""
-    shown = text(claim_parts([check("x", CLAIM, [], None)]))
-
-    assert shown[1:] == ["claim: One is faster – not measured here: nothing of it was measured"]
-
-
 def test_a_pass_is_shown_kernel_by_kernel():
     """Calls of the whole model, shares that add up, and the machine's limits."""
     shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 100}  # fmt: skip
@@ -147,5 +112,8 @@ def test_a_pass_is_shown_kernel_by_kernel():
     ]
     assert " ".join(shown[5:]).startswith(
         "all kernels 2.000 ms; in a pass of two layers they account for 70%"
+    )
+    assert "account for 70%. Of a layer, attention takes 100% and matrix products 0%. Limits" in " ".join(
+        shown[5:]
     )
     assert "Timed by a clock" in " ".join(shown[5:])

@@ -12,7 +12,7 @@ from samples import compared
 from scipy import stats
 
 from sglperf.core.catalogue import METRICS
-from sglperf.core.contrast import Contrast, contrast_launches, estimate
+from sglperf.core.contrast import Contrast, contrast_launches
 from sglperf.core.statistics import Comparison
 
 LATENCY, THROUGHPUT = METRICS["inter_token_latency"], METRICS["decode_throughput"]
@@ -116,57 +116,3 @@ def test_the_interval_holds_the_true_ratio_as_often_as_it_says():
     assert np.sqrt(np.mean(np.square(widths))) == pytest.approx(
         2 * stats.t.ppf(0.975, 4) * 0.02 * math.sqrt(2 / 5), rel=0.05
     )
-
-
-# One server's own figure
-
-
-def test_a_figure_is_the_geometric_mean_of_its_launches():
-    """With the t interval of their logarithms."""
-    launches = [2.0, 8.0, 4.0]
-    expected = stats.ttest_1samp(np.log(launches), 0.0).confidence_interval(0.9)
-
-    found = estimate([[value] for value in launches], alpha=0.1)
-
-    assert found == pytest.approx((4.0, math.exp(expected.low), math.exp(expected.high)))
-
-
-def test_rounds_count_once_a_launch():
-    """A launch with more rounds weighs no more than another."""
-    found = estimate([[2.0] * 9, [8.0]], alpha=0.05)
-
-    assert found is not None
-    assert found[0] == pytest.approx(4.0)
-
-
-def test_a_single_launch_does_not_tell_how_they_spread():
-    """However many rounds it has, its interval is open at both ends."""
-    assert estimate([[3.0, 3.0, 3.0]], alpha=0.05) == (pytest.approx(3.0), 0.0, math.inf)
-
-
-def test_no_launch_gives_no_figure():
-    """There is nothing to estimate."""
-    assert estimate([], alpha=0.05) is None
-
-
-@given(SEVERAL, st.floats(0.01, 100))
-def test_a_figure_lies_in_its_interval_in_any_unit(launches, factor):
-    """And scales with what was measured."""
-    one = estimate(launches, alpha=0.05)
-    other = estimate([[value * factor for value in rounds] for rounds in launches], alpha=0.05)
-
-    assert one is not None
-    assert one[1] <= one[0] <= one[2]
-    assert other == pytest.approx(tuple(value * factor for value in one), rel=1e-6)
-
-
-def test_the_interval_of_a_figure_holds_the_truth_as_often_as_it_says():
-    """Five launches that spread by 5 % about 3: 95 % of intervals hold it."""
-    source = np.random.default_rng(2)
-    held = 0
-    for _ in range(2000):
-        found = estimate((3 * np.exp(source.normal(0, 0.05, (5, 1)))).tolist(), alpha=0.05)
-        assert found is not None
-        held += found[1] <= 3 <= found[2]
-
-    assert 0.935 < held / 2000 < 0.965

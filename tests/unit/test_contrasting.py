@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from samples import ask, measured_round, server, started
+from samples import A100, FINGERPRINT, SHAPE, ask, measured_round, server, started
 
-from sglperf.contrasting import checked_claims, contrasts
+from sglperf.contrasting import checked_claims, contrasts, figures
 from sglperf.core.answers import Answer
 from sglperf.core.catalogue import DIVERGING
 from sglperf.core.claim import Claim, Standing
 from sglperf.core.contrast import Contrast
+from sglperf.core.figure import Figure
+from sglperf.core.gates import Gate
 from sglperf.core.judgement import judge
 from sglperf.core.server_config import ServerConfig
 from sglperf.core.verdict import Policy, Status
@@ -91,6 +93,15 @@ def test_variants_go_by_their_own_names():
     assert found.speedup[0] == pytest.approx(1.5)
 
 
+RUN = "20260101-000000-1"
+PLACES = {one.label: FINGERPRINT for one in (FIRST, SECOND, ALONE)}
+
+
+def known(found: Measured) -> tuple[Figure, ...]:
+    """Its figures."""
+    return figures(found, contrasts_of(found), PLACES, alpha=0.05, run=RUN)
+
+
 def on(gpus: tuple[int, ...], name: str) -> ServerConfig:
     return replace(server(tp_set=gpus), comparison="scaling-page16", member=name)
 
@@ -144,8 +155,9 @@ def test_claims_about_links():
         )
         for kind in ("nvlink", "nvswitch", "cross-numa")
     }  # fmt: skip
+    places = {label: replace(FINGERPRINT, link_class=kind) for label, kind in links.items()}
     compared = contrasts(found, links, alpha=0.05)
-    checked = checked_claims(claims, found, compared, links, alpha=0.05, gpu="NVIDIA A100")
+    checked = checked_claims(claims, found.plan, figures(found, compared, places, alpha=0.05, run=RUN))
 
     standings = {one.name: one.standing for one in checked}
     assert standings == {"nvlink": "holds", "nvswitch": "not measured here", "cross-numa": "does not hold"}
@@ -156,24 +168,77 @@ def test_claims_about_links():
 
 def test_claims_of_the_areas_that_were_measured():
     """A claim is told by contrasts or by plain figures; those about other areas are not mentioned."""
-    known = {"statement": "s", "source": "t", "figures": [{"metric": "inter_token_latency", "workload": "decode-.*"}], "most": 0.011}  # fmt: skip
-    compared = {**known, "most": None, "least": 1.1, "figures": [{**known["figures"][0], "server": "flashinfer", "over": "triton"}]}  # fmt: skip
+    said = {"statement": "s", "source": "t", "figures": [{"metric": "inter_token_latency", "workload": "decode-.*"}], "most": 0.011}  # fmt: skip
+    compared = {**said, "most": None, "least": 1.1, "figures": [{**said["figures"][0], "server": "flashinfer", "over": "triton"}]}  # fmt: skip
     claims = {
-        "plain": Claim.model_validate({**known, "area": "decode"}),
+        "plain": Claim.model_validate({**said, "area": "decode"}),
         "compared": Claim.model_validate({**compared, "area": "decode"}),
-        "elsewhere": Claim.model_validate({**known, "area": "kernel"}),
+        "elsewhere": Claim.model_validate({**said, "area": "kernel"}),
     }
     rounds = [*paced(ITL[0], 0.012, 0.012, 0.012), *paced(ITL[1], 0.010, 0.010, 0.010)]
     found = run(*rounds, asks=ITL[:2])
-    checked = checked_claims(
-        claims, found, contrasts_of(found), dict.fromkeys(labels(found), "cpu"), alpha=0.05, gpu=None
-    )
+    checked = checked_claims(claims, found.plan, known(found))
 
     assert {one.name: one.standing for one in checked} == {
         "plain": Standing.FAILS,
         "compared": Standing.HOLDS,
     }
     assert [figure.server for figure, _ in checked[0].figures] == ["triton", "flashinfer"]
+
+
+def test_a_figure_says_where_it_was_measured():
+    """Server, page, workload, launches, machine, version and run: all that tells it from another."""
+    place = replace(FINGERPRINT, device="cuda", accelerator=A100, gpu_count=2, link_class="nvlink")
+    paged = replace(together("triton", 64), tp_set=(0, 1))
+    (found,) = figures(
+        run(*paced(ask(config=paged), 0.010, 0.011), asks=[ask(config=paged)]), (), {paged.label: place}, alpha=0.05, run=RUN
+    )  # fmt: skip
+
+    assert (found.model, found.config, found.page_size) == ("tiny", paged.label, 64)
+    assert (found.server, found.over, found.workload) == ("triton", None, SHAPE.label)
+    assert (found.metric, found.launches) == ("inter_token_latency", 2)
+    assert found.value == pytest.approx((0.010 * 0.011) ** 0.5)
+    assert found.low < found.value < found.high
+    assert (found.machine, found.gpu, found.links) == (place.id, A100, "nvlink")
+    assert (found.tp_size, found.per_gpu) == (2, False)
+    assert (found.sglang, found.run) == ("0.5.23", RUN)
+
+
+def test_a_figure_of_two_servers_counts_pairs():
+    """What is compared is said; the page is that of both."""
+    rounds = [*paced(ITL[0], 0.012, 0.012, 0.012), *paced(ITL[1], 0.010, 0, 0.010)]
+    *_, found = known(run(*rounds, asks=ITL[:2]))
+
+    assert (found.server, found.over, found.launches, found.page_size) == ("flashinfer", "triton", 2, 16)
+    assert (found.value, found.config) == (pytest.approx(1.2), SECOND.label)
+
+
+def test_a_slope_below_zero_counts():
+    """A launch in which it came out negative is as good as another; left out, the rest would say too much."""
+    slope = ask("inter_token_latency_slope", config=ALONE)
+    rounds = [measured_round(i, {slope.metric: value}, like=slope) for i, value in enumerate([-1e-6, 4e-6])]
+    (found,) = known(run(*rounds, asks=[slope]))
+
+    assert (found.value, found.launches) == (pytest.approx(1.5e-6), 2)
+    assert found.low < 0
+
+
+def test_counts_and_what_was_not_measured_are_no_figures():
+    """A count has no interval; a launch without a time says nothing."""
+    count = ask("cached_tokens", config=ALONE)
+
+    assert known(run(*paced(count, 4.0), asks=[count])) == ()
+    assert known(run(asks=[ITL[0]])) == ()
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+def test_what_was_not_measured_to_the_end_supports_no_claim(dead):
+    """The launches of a server that died are no figure, and no comparison with it is one."""
+    rounds = [*paced(ITL[0], 0.012, 0.012), *paced(ITL[1], 0.010, 0.010)]
+    found = run(*rounds, asks=ITL[:2])
+    found.measurements.failures["head", ITL[dead].config.label] = Gate("server-died", "gone")
+
+    assert [(one.server, one.over) for one in known(found)] == [(("flashinfer", "triton")[dead == 1], None)]
 
 
 # Answers
@@ -194,8 +259,8 @@ def judged(*rounds: Round, asks: list[Ask]) -> list[tuple[Status, str]]:
     return [(one.status, one.code) for one in verdicts.values()]
 
 
-SHAPE = Answers(2, 8, 1)
-BOTH = [ask(DIVERGING, config=config, workload=SHAPE) for config in (FIRST, SECOND)]
+ANSWERS = Answers(2, 8, 1)
+BOTH = [ask(DIVERGING, config=config, workload=ANSWERS) for config in (FIRST, SECOND)]
 
 
 def test_answers_that_agree():

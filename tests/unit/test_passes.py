@@ -176,11 +176,20 @@ def test_a_wrong_kernel_spoils_its_own_figures_and_those_of_the_pass():
         "attention_time",
         "attention_limit_share",
         "attention_bandwidth_share",
+        "attention_share",
+        "gemm_share",
         "pass_kernel_time",
         "pass_coverage",
     }
     assert set(found.values) - set(believed) == gone
     assert {"sampling_time", "kernel_calls"} <= set(believed)
+
+
+def test_a_wrong_kernel_outside_of_layers_spoils_no_share_of_one():
+    """A layer's time is divided as it was, whatever the sampler computes."""
+    found = answered(CONFIG, DECODE, said(attn=part(0.0), sampler=part(0.5, calls_in_layer=0)))
+
+    assert {"attention_share", "gemm_share"} <= set(found.believable(found.gates))
 
 
 def test_each_wrong_kernel_is_named():

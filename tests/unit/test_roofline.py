@@ -268,6 +268,8 @@ def test_the_values_of_a_pass():
         "attention_limit_share": pytest.approx(2592e-6 / 0.003),
         "o_proj_limit_share": pytest.approx(1152e-6 / 0.002),
         "attention_bandwidth_share": pytest.approx(912e-6 / 0.003),
+        "attention_share": pytest.approx(3 / 7),
+        "gemm_share": pytest.approx(2 / 7),
     }
     assert values["pass_coverage"] == TIMES.coverage
     assert (values["copy_bandwidth"], values["matmul_rate"]) == (1e6, 1e6)
@@ -288,6 +290,34 @@ def test_a_pass_without_attention_has_no_bandwidth_share():
     rest = replace(TIMES, seconds={"o_proj": 0.002})
 
     assert "attention_bandwidth_share" not in pass_values(rest, SMALL, LOAD)
+
+
+def test_a_layer_is_shared_among_its_kernels():
+    """By their calls in one layer; what is called outside of layers does not count, nor how many layers there are."""
+    layer = {"qkv_proj": 1, "attention": 1, "o_proj": 1, "rms_norm": 2, "gate_up_proj": 1, "down_proj": 1}
+    seconds = {"qkv_proj": 0.1, "attention": 0.37, "o_proj": 0.05, "rms_norm": 0.09, "gate_up_proj": 0.2, "down_proj": 0.1}  # fmt: skip
+    times = replace(TIMES, seconds={**seconds, "lm_head": 9.0}, calls_in_layer={**layer, "lm_head": 0})
+    values = pass_values(times, SMALL, LOAD)
+
+    assert values["attention_share"] == pytest.approx(0.37)
+    assert values["gemm_share"] == pytest.approx(0.45)
+    assert pass_values(replace(times, layers=9), SMALL, LOAD)["gemm_share"] == pytest.approx(0.45)
+
+
+@pytest.mark.parametrize("lost", ["attention", "q_norm"])
+def test_a_layer_that_was_not_timed_whole_is_not_shared(lost):
+    """The rest would seem to take more of it than it does."""
+    seconds = {part: time for part, time in TIMES.seconds.items() if part != lost}
+    values = pass_values(replace(TIMES, seconds=seconds), SMALL, LOAD)
+
+    assert not {"attention_share", "gemm_share"} & set(values)
+
+
+def test_without_attention_a_layer_is_not_shared():
+    """Whatever it is, it is no layer of a transformer as it was meant."""
+    rest = replace(TIMES, calls_in_layer={"o_proj": 1})
+
+    assert "gemm_share" not in pass_values(rest, SMALL, LOAD)
 
 
 # The worker's answer

@@ -21,7 +21,8 @@ from sglperf.core.statistics import Comparison
 from sglperf.core.verdict import Status, Verdict
 from sglperf.evidence import ContextChange
 from sglperf.pipeline import Outcome
-from sglperf.report.terminal import WIDTH, summary
+from sglperf.report.sheet import WIDTH
+from sglperf.report.terminal import summary
 from sglperf.workload.shapes import Decode
 
 GOLDEN = Path(__file__).parent / "golden" / "summary.txt"

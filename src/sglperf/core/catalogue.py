@@ -73,6 +73,7 @@ _METRICS = (
         Kind.TIMING,
         "x where that time grows as nodes to the power of x; judged through its growth, since an exponent may be zero",
         judged=False,
+        signed=True,
     ),
     Metric(
         "prefix_eviction_time",
@@ -95,6 +96,7 @@ _METRICS = (
         Kind.TIMING,
         "x where that time grows as nodes to the power of x; judged through its growth, since an exponent may be zero",
         judged=False,
+        signed=True,
     ),
     Metric(
         "inter_token_latency",
@@ -124,6 +126,7 @@ _METRICS = (
         Kind.TIMING,
         "inter-token latency gained per token in the KV cache; judged through its growth, since a slope may be zero",
         judged=False,
+        signed=True,
     ),
     Metric(
         "decode_throughput",
@@ -297,6 +300,22 @@ _PASS_METRICS = (
         Better.SAME,
         Kind.TIMING,
         "share of a measured pass (of two layers, without CUDA graphs) that its kernels, timed one by one, account for",
+        judged=False,
+    ),
+    Metric(
+        "attention_share",
+        "ratio",
+        Better.SAME,
+        Kind.TIMING,
+        "of the time of all kernels of one layer, that of attention over the KV cache",
+        judged=False,
+    ),
+    Metric(
+        "gemm_share",
+        "ratio",
+        Better.SAME,
+        Kind.TIMING,
+        "of the time of all kernels of one layer, that of its four matrix products",
         judged=False,
     ),
     Metric(

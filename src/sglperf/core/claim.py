@@ -1,4 +1,4 @@
-"""Statements about SGLang's speed that can be checked, and what a run says of them."""
+"""Statements about SGLang's speed that can be checked, and what measured figures say of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from sglperf.core.catalogue import METRICS
+from sglperf.core.figure import Figure
 from sglperf.core.topology import LinkClass
 
+A_CPU = "a CPU"
 Bound = Annotated[float, Field(gt=0)] | None
 
 
@@ -63,6 +66,13 @@ class Wanted(_Frozen):
             raise ValueError("per_gpu is of one server over another: give over, as over: single")
         return self
 
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in METRICS:
+            raise ValueError(f"unknown metric {name!r}")
+        return name
+
     @field_validator("workload")
     @classmethod
     def _expression(cls, text: str) -> str:
@@ -107,38 +117,12 @@ class Claim(_Frozen):
 
 
 class Standing(StrEnum):
-    """What a run says of a claim."""
+    """What figures say of a claim."""
 
     HOLDS = "holds"
     FAILS = "does not hold"
     OPEN = "cannot be told"
     NOT_MEASURED = "not measured here"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Something that was measured.
-
-    Attributes:
-        model: name of the model.
-        server: what sets the server apart; ``over`` is the one that it was compared with, or None.
-        value, low, high: with the ends of its interval.
-        links: class of links of the server's TP set; ``cpu`` for ranks on a CPU.
-        tp_size: of the server.
-        per_gpu: whether it is a scaling efficiency.
-    """
-
-    model: str
-    server: str
-    over: str | None
-    workload: str
-    metric: str
-    value: float
-    low: float
-    high: float
-    links: str = LinkClass.SINGLE
-    tp_size: int = 1
-    per_gpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,46 +142,62 @@ class Checked:
     reason: str = ""
 
 
-def check(name: str, claim: Claim, figures: Sequence[Figure], gpu: str | None) -> Checked:
-    """What these figures say of a claim. On another machine or model than it names they say nothing.
-
-    Args:
-        gpu: product name of the GPU that was measured; None for a CPU.
-    """
+def check(name: str, claim: Claim, figures: Sequence[Figure]) -> Checked:
+    """What these figures say of a claim. Of another machine or model than it names they say nothing."""
     mine = [one for one in figures if any(_wanted(one, wanted) for wanted in claim.figures)]
-    told = tuple((one, _told(one, claim)) for one in mine)
     if not mine:
         return Checked(name, claim, Standing.NOT_MEASURED, (), "nothing of it was measured")
-    # As a word of its own: H200 is not in GH200.
-    if claim.where.gpu and not re.search(rf"\b(?:{claim.where.gpu})\b", gpu or ""):
-        here = gpu or "a CPU"
-        return Checked(
-            name, claim, Standing.NOT_MEASURED, told, f"it speaks of {claim.where.gpu}, this is {here}"
-        )
-    meant = told
-    for wanted, of in _conditions(claim.where):
-        others, meant = meant, tuple((one, said) for one, said in meant if of(one) in wanted)
+    meant = mine
+    for condition in _conditions(claim.where):
+        others, meant = meant, [one for one in meant if condition.met_by(condition.of(one))]
         if not meant:
-            here = ", ".join(sorted({of(one) for one, _ in others}))
-            said = f"it speaks of {', '.join(wanted)}, this is {here}"
-            return Checked(name, claim, Standing.NOT_MEASURED, told, said)
-    standings = [standing for _, standing in meant]
-    lacking = [want for want in claim.figures if not any(_wanted(one, want) for one, _ in meant)]
+            here = ", ".join(sorted({condition.of(one) for one in others}))
+            said = f"it speaks of {condition.wanted}, this is {here}"
+            return Checked(name, claim, Standing.NOT_MEASURED, _each(mine, claim), said)
+    told = _each(meant, claim)
+    standings = [standing for _, standing in told]
+    lacking = [want for want in claim.figures if not any(_wanted(one, want) for one in meant)]
     if lacking and Standing.FAILS not in standings:
         names = ", ".join(dict.fromkeys(want.metric for want in lacking))
-        return Checked(name, claim, Standing.NOT_MEASURED, meant, f"nothing of {names} was measured")
+        return Checked(name, claim, Standing.NOT_MEASURED, told, f"nothing of {names} was measured")
     worst = next((one for one in (Standing.FAILS, Standing.OPEN) if one in standings), Standing.HOLDS)
-    return Checked(name, claim, worst, meant)
+    return Checked(name, claim, worst, told)
 
 
-def _conditions(where: Conditions) -> Iterator[tuple[Sequence[str], Callable[[Figure], str]]]:
-    """What a figure must be of, where the claim says so, and what it is of."""
+def _each(figures: Sequence[Figure], claim: Claim) -> tuple[tuple[Figure, Standing], ...]:
+    return tuple((one, _told(one, claim)) for one in figures)
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """What a figure must be of.
+
+    Attributes:
+        wanted: in words.
+        of: what a figure is of, in words.
+        met_by: whether that is what is wanted.
+    """
+
+    wanted: str
+    of: Callable[[Figure], str]
+    met_by: Callable[[str], bool]
+
+
+def _conditions(where: Conditions) -> Iterator[_Condition]:
+    """Those that the claim sets."""
+    if where.gpu:
+        # As a word of its own: H200 is not in GH200.
+        word = re.compile(rf"\b(?:{where.gpu})\b")
+        yield _Condition(
+            where.gpu, lambda one: one.gpu or A_CPU, lambda gpu: gpu != A_CPU and bool(word.search(gpu))
+        )
     if where.models:
-        yield where.models, lambda one: one.model
+        yield _Condition(", ".join(where.models), lambda one: one.model, lambda model: model in where.models)
     if where.links:
-        yield where.links, lambda one: one.links
+        yield _Condition(", ".join(where.links), lambda one: one.links, lambda links: links in where.links)
     if where.tp_size is not None:
-        yield (f"TP {where.tp_size}",), lambda one: f"TP {one.tp_size}"
+        wanted = f"TP {where.tp_size}"
+        yield _Condition(wanted, lambda one: f"TP {one.tp_size}", lambda size: size == wanted)
 
 
 def _wanted(figure: Figure, wanted: Wanted) -> bool:

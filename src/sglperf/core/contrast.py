@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sglperf.core.launches import Launches
@@ -69,15 +68,3 @@ def contrast_launches(
     if not reference or not other:
         return None
     return compare(reference, other, lower_is_better=metric.better is Better.LOWER, alpha=alpha, paired=True)
-
-
-def estimate(launches: Sequence[Sequence[float]], *, alpha: float) -> tuple[float, float, float] | None:
-    """A figure with the ends of its interval, from launches of one server; None where there are none.
-
-    The geometric mean of the launches; the interval is (0, inf) where a single one does not tell how they spread.
-    """
-    if not launches:
-        return None
-    one = [[1.0]] * len(launches)
-    found = compare(one, launches, alpha=alpha, paired=True)
-    return found.ratio, found.low, found.high

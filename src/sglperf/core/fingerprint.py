@@ -57,6 +57,11 @@ class Fingerprint:
         canonical = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=True)
         return f"{self._slug()}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
 
+    @property
+    def links(self) -> str:
+        """Class of links between its ranks; ``cpu`` for those on a CPU."""
+        return self.link_class or "cpu"
+
     def _slug(self) -> str:
         if self.accelerator is None:
             return f"cpu-{_slug(self.cpu_model)}-{self.cpu_cores}c"

@@ -33,6 +33,7 @@ class Metric:
         meaning: one sentence for tables and documents.
         min_effect: smallest relative change that matters (0.05 is 5 %); None takes the policy's.
         judged: False for a figure that is kept and shown but carries no verdict of its own.
+        signed: whether it may be zero or less, so that no ratio can be taken of it.
     """
 
     name: str
@@ -42,3 +43,4 @@ class Metric:
     meaning: str
     min_effect: float | None = None
     judged: bool = True
+    signed: bool = False

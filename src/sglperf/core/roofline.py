@@ -30,8 +30,14 @@ PARTS: Mapping[str, str] = {
 """Module of SGLang's Llama → what it is called here, in the order of a pass."""
 
 
+GEMMS = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+"""Parts of a layer that are matrix products."""
+
 WHOLE_PASS = ("pass_kernel_time", "pass_coverage")
 """Metrics into which every part of a pass enters."""
+
+WHOLE_LAYER = ("attention_share", "gemm_share")
+"""Metrics into which every part of a layer enters."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +198,20 @@ def pass_values(times: PassTimes, shape: Shape, load: PassShape) -> dict[str, fl
         "pass_coverage": times.coverage,
         "copy_bandwidth": times.ceilings.bandwidth,
         "matmul_rate": times.ceilings.rate,
+        **_layer_shares(times),
+    }
+
+
+def _layer_shares(times: PassTimes) -> dict[str, float]:
+    """How a layer's time is divided; nothing where a part of it was not timed, or it has no attention."""
+    calls = {part: count for part, count in times.calls_in_layer.items() if count}
+    if "attention" not in calls or not calls.keys() <= times.seconds.keys():
+        return {}
+    layer = {part: count * times.seconds[part] for part, count in calls.items()}
+    whole = sum(layer.values())
+    return {
+        "attention_share": layer["attention"] / whole,
+        "gemm_share": sum(layer.get(part, 0.0) for part in GEMMS) / whole,
     }
 
 

@@ -1,8 +1,7 @@
-"""Servers compared with one another, and what a run says of claims, for a terminal."""
+"""Servers compared with one another, for a terminal."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
@@ -10,16 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sglperf.core.catalogue import METRICS
-from sglperf.core.claim import Checked, Figure, Standing
 from sglperf.core.contrast import Contrast
 from sglperf.report.quantity import quantity
-
-_STYLES = {
-    Standing.HOLDS: "green",
-    Standing.FAILS: "bold red",
-    Standing.OPEN: "yellow",
-    Standing.NOT_MEASURED: "dim",
-}
 
 
 def contrast_parts(contrasts: Sequence[Contrast]) -> Iterator[str | Table | Text]:
@@ -76,26 +67,3 @@ def _row(one: Contrast) -> tuple[str, ...]:
     times, low, high = one.speedup
     sides = (quantity(found.base_center, unit), quantity(found.head_center, unit))
     return one.workload, one.metric, *sides, f"{times:.2f}", f"{low:.2f} … {high:.2f}"
-
-
-def claim_parts(checked: Sequence[Checked]) -> Iterator[str | Text]:
-    """Each claim with its standing, then the figures that it rests on."""
-    if checked:
-        yield ""
-    for one in checked:
-        reason = f": {one.reason}" if one.reason else ""
-        yield Text.assemble(
-            "claim: ", one.claim.statement, " – ", (one.standing.value, _STYLES[one.standing]), reason
-        )
-        for figure, standing in one.figures:
-            yield f"  {_said(figure)}" + ("" if one.reason else f" – {standing.value}")
-        if one.figures:
-            yield f"  source: {one.claim.source}"
-
-
-def _said(figure: Figure) -> str:
-    over = f" over {figure.over}" if figure.over else ""
-    known = math.isfinite(figure.high)
-    interval = f"{figure.low:.3g} … {figure.high:.3g}" if known else "one launch tells no interval"
-    metric = f"{figure.metric} per GPU" if figure.per_gpu else figure.metric
-    return f"{figure.server}{over}, {figure.workload}, {metric}: {figure.value:.3g} ({interval})"

@@ -48,7 +48,8 @@ def run_document(
         "context_differences": {label: list(change.every) for label, change in outcome.changes.items()},
         "explanations": {label: _explanation(one) for label, one in outcome.explanations.items()},
         "contrasts": [_contrast(one) for one in outcome.contrasts],
-        "claims": [_claim(one) for one in outcome.claims],
+        "figures": [asdict(one) for one in outcome.figures],
+        "claims": [claim_entry(one) for one in outcome.claims],
         "nsight": [asdict(one) for one in outcome.looks_deeper],
         "baselines_recorded": list(outcome.recorded),
     }
@@ -77,7 +78,8 @@ def _contrast(one: Contrast) -> dict[str, Any]:
     return {**asdict(one), "speedup": list(one.speedup), "efficiency": efficiency}
 
 
-def _claim(checked: Checked) -> dict[str, Any]:
+def claim_entry(checked: Checked) -> dict[str, Any]:
+    """A claim, its standing and the figures that it rests on."""
     return {
         "name": checked.name,
         **checked.claim.model_dump(mode="json"),

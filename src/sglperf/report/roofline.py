@@ -65,8 +65,13 @@ def _pass(measured: Measured, ask: Ask) -> Iterator[str | Table | Text]:
 
 
 def _summary(values: Mapping[str, float], method: str) -> str:
+    shares = (
+        f" Of a layer, attention takes {values['attention_share']:.0%} and matrix products {values['gemm_share']:.0%}."
+        if "attention_share" in values
+        else ""
+    )
     return (
         f"all kernels {quantity(values['pass_kernel_time'], 's')}; in a pass of two layers they account for "
-        f"{values['pass_coverage']:.0%}. Limits, measured beside them: copy {quantity(values['copy_bandwidth'], 'B/s')}, "
+        f"{values['pass_coverage']:.0%}.{shares} Limits, measured beside them: copy {quantity(values['copy_bandwidth'], 'B/s')}, "
         f"bf16 product {quantity(values['matmul_rate'], 'FLOP/s')}. Timed by {method}"
     )

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import re
-import textwrap
 from collections import Counter
 from collections.abc import Iterator
-from io import StringIO
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from sglperf.core.catalogue import METRICS
 from sglperf.core.metric import Kind
 from sglperf.core.verdict import Status, Verdict
-from sglperf.report.contrast import claim_parts, contrast_parts
+from sglperf.report.claims import claim_part
+from sglperf.report.contrast import contrast_parts
 from sglperf.report.explanation import explanation_parts
 from sglperf.report.load import load_parts
 from sglperf.report.nsight import nsight_parts
 from sglperf.report.quantity import center, quantity
 from sglperf.report.roofline import heads_a_pass, roofline_parts
+from sglperf.report.sheet import Part, sheet
 from sglperf.report.timeline import timeline_parts
 
 if TYPE_CHECKING:
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from sglperf.pipeline import Outcome
     from sglperf.plan import Ask
 
-WIDTH = 100
 _STYLES = {
     Status.REGRESSED: "bold red",
     Status.IMPROVED: "bold green",
@@ -43,8 +40,6 @@ _STYLES = {
 _TO_EXPLAIN = (Status.INVALID, Status.REGRESSED, Status.INCOMPARABLE, Status.IMPROVED)
 _CHANGED = (Status.REGRESSED, Status.IMPROVED)
 _MOST_DIFFERENCES = 8
-# Blanks that a table ends its lines with, before the codes that end a colour.
-_PADDING = re.compile(r" +((?:\x1b\[[0-9;]*m)*) *$", re.MULTILINE)
 # Fixed widths, so that the tables of all points stand under one another. With the metric, the verdict and a
 # blank between any two they come to 99. Whatever is shown in them fits: a number cut short is another number.
 _COLUMNS = {"base": 14, "head": 14, "ratio": 5, "interval": 13, "could see": 9}
@@ -52,15 +47,7 @@ _COLUMNS = {"base": 14, "head": 14, "ratio": 5, "interval": 13, "could see": 9}
 
 def summary(outcome: Outcome, settings: Settings, *, width: int, colour: bool) -> str:
     """Table of verdicts, reasons, and where everything was kept."""
-    buffer = StringIO()
-    console = Console(file=buffer, width=width, force_terminal=colour, no_color=not colour, highlight=False)
-    for title, asks in _tables(outcome).items():
-        console.print(Text(title, style="bold"))
-        predicted = all(ask.predicted for ask in asks) and "base" not in outcome.measured.versions
-        console.print(_predicted_table(outcome, asks) if predicted else _table(outcome, asks))
-    for part in _parts(outcome, settings):
-        console.print(Text(_wrapped(part, width)) if isinstance(part, str) else part)
-    return _PADDING.sub(r"\1", buffer.getvalue()).rstrip("\n")
+    return sheet(_parts(outcome, settings), width=width, colour=colour)
 
 
 def _tables(outcome: Outcome) -> dict[str, list[Ask]]:
@@ -88,17 +75,6 @@ def _predicted_table(outcome: Outcome, asks: list[Ask]) -> Table:
         _, model, head, *_, verdict = _row(outcome, ask)
         table.add_row(ask.workload.label, ask.metric, model, head, verdict)
     return table
-
-
-def _wrapped(text: str, width: int) -> str:
-    """Each line of ``text`` folded by itself, its continuation further in than its beginning."""
-    return "\n".join(
-        textwrap.fill(
-            line.strip(), width, break_on_hyphens=False,
-            initial_indent=(indent := line[: len(line) - len(line.lstrip())]), subsequent_indent=indent + "  ",
-        )
-        for line in text.split("\n")
-    )  # fmt: skip
 
 
 def _table(outcome: Outcome, asks: list[Ask]) -> Table:
@@ -162,7 +138,16 @@ def _effect(share: float) -> str:
     return f"±{share:.1%}" if share < 10 else "nothing"
 
 
-def _parts(outcome: Outcome, settings: Settings) -> Iterator[str | Table | Text]:
+def _parts(outcome: Outcome, settings: Settings) -> Iterator[Part]:
+    for title, asks in _tables(outcome).items():
+        yield Text(title, style="bold")
+        predicted = all(ask.predicted for ask in asks) and "base" not in outcome.measured.versions
+        yield _predicted_table(outcome, asks) if predicted else _table(outcome, asks)
+    yield from _said(outcome, settings)
+
+
+def _said(outcome: Outcome, settings: Settings) -> Iterator[Part]:
+    """What must be said beside the verdicts."""
     counts = Counter(verdict.status for verdict in outcome.verdicts.values())
     yield ""
     yield ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status])
@@ -177,7 +162,8 @@ def _parts(outcome: Outcome, settings: Settings) -> Iterator[str | Table | Text]
     yield from nsight_parts(outcome.looks_deeper)
     yield from load_parts(outcome.measured)
     yield from contrast_parts(outcome.contrasts)
-    yield from claim_parts(outcome.claims)
+    for claim in outcome.claims:
+        yield from claim_part(claim)
     for explanation in outcome.explanations.values():
         yield ""
         yield from explanation_parts(explanation)
