@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from sglperf.core.readiness import AREAS
 from sglperf.core.server_config import ServerConfig as Server
+from sglperf.environment import Environment
 from sglperf.workload.answers import Answers
+from sglperf.workload.machine import MachineSpeed
 from sglperf.workload.passes import DecodePass, PrefillPass
 from sglperf.workload.prefixes import (
     Branching,
@@ -40,6 +43,7 @@ __version__ = "0.1.0"
 Measure = Callable[[Workload], "Expectation"]
 
 __all__ = [
+    "AREAS",
     "Answers",
     "Branching",
     "Chunked",
@@ -49,11 +53,13 @@ __all__ = [
     "Decode",
     "DecodePass",
     "DecodeTrace",
+    "Environment",
     "Eviction",
     "FewShot",
     "Flushed",
     "HitOrMiss",
     "Lifecycle",
+    "MachineSpeed",
     "Measure",
     "OneTokenDifferent",
     "OpenLoop",

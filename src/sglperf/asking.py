@@ -14,11 +14,21 @@ from sglperf.core.server_config import ServerConfig
 from sglperf.core.shape import shape_of
 from sglperf.plan import Load
 from sglperf.target.build import Target
+from sglperf.workload.machine import MachineSpeed
 from sglperf.workload.passes import Pass
 from sglperf.workload.shapes import TreeGrowth, Workload
 
 # Enough for the first layer, whose norm has no residual yet, and one that is like all others.
 _LAYERS = 2
+# What the worker calls it → the metric.
+_SPEEDS = {
+    "copy_bytes_per_second": "copy_bandwidth",
+    "matmul_flops_per_second": "matmul_rate",
+    "launch_seconds": "launch_overhead",
+    "python_seconds": "python_time",
+    "to_device_bytes_per_second": "host_to_device_bandwidth",
+    "from_device_bytes_per_second": "device_to_host_bandwidth",
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,8 @@ def request(settings: Settings, config: ServerConfig, target: Target, load: Load
             "seed": settings.seed,
             "unified": target.adapter.unified_radix_cache,
         }
+    if isinstance(workload, MachineSpeed):
+        return {"device": config.device, "budget": settings.kernel_seconds}
     assert isinstance(workload, Pass)
     return {
         **workload.request,
@@ -65,6 +77,10 @@ def answered(config: ServerConfig, workload: Workload, said: Any) -> Answer:
     """The answer to that."""
     if isinstance(workload, TreeGrowth):
         return Answer(growth(workload.sizes, said["match"], said["evict"]))
+    if isinstance(workload, MachineSpeed):
+        return Answer(
+            {_SPEEDS[name]: value for name, value in said.items() if name in _SPEEDS}, method=said["method"]
+        )
     assert isinstance(workload, Pass)
     shape = shape_of(config.model)
     assert shape is not None, "see sglperf.plan.check_ask"

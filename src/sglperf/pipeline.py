@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 
@@ -28,6 +28,7 @@ from sglperf.errors import MeasurementError, UsageError
 from sglperf.evidence import ContextChange, Measured, context_changes, to_baseline
 from sglperf.explaining import Findings, explain
 from sglperf.judging import Judging
+from sglperf.machine_note import machine_note
 from sglperf.measure import execute
 from sglperf.measurements import Measurements, Progress
 from sglperf.plan import Place, Plan
@@ -143,7 +144,7 @@ def run(
         contrasts=compared,
         figures=known,
         claims=checked_claims(claims, plan, known),
-        notes=tuple(dict.fromkeys(note for target in targets.values() for note in target.notes)),
+        notes=tuple(dict.fromkeys([*machine_note(plan, verdicts), *_target_notes(targets)])),
     )
     folder.append("end", {"verdicts": {name: verdict.status for name, verdict in verdicts.items()}})
     folder.write_json("run.json", run_document(outcome, settings, targets, site))
@@ -163,6 +164,8 @@ def run(
 def _links(site: Site) -> dict[str, str]:
     """Class of links of each server's TP set."""
     return {label: found.links for label, found in site.fingerprints.items()}
+def _target_notes(targets: Mapping[str, Target]) -> Iterator[str]:
+    return (note for target in targets.values() for note in target.notes)
 
 
 def _check(plan: Plan, settings: Settings, targets: Mapping[str, Target]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sglperf.core.catalogue import DIVERGING, METRICS
+from sglperf.core.catalogue import DIVERGING, METRICS, STARTUP
 from sglperf.core.metric import Kind
 from sglperf.core.prediction import PREDICTED
 from sglperf.core.server_config import ServerConfig
@@ -98,6 +98,10 @@ class Plan:
     def launches_of(self, config: ServerConfig) -> int:
         """Server starts of this config, at most. A count has no noise: where nothing is timed, one start tells it."""
         return self.launches if any(load.timed for load in self.loads(config)) else 1
+
+    def times_start(self, config: ServerConfig) -> bool:
+        """Whether it is asked how long a server of this config takes to come up."""
+        return any(ask.metric == STARTUP for ask in self.asks if ask.config.label == config.label)
 
     def rounds_of(self, loads: Sequence[Load]) -> int:
         """Rounds of these workloads on one launch."""

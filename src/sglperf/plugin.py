@@ -30,6 +30,7 @@ from sglperf.config import (
 from sglperf.core.catalogue import METRICS
 from sglperf.core.metric import Kind
 from sglperf.core.server_config import ServerConfig
+from sglperf.environment import Environment
 from sglperf.errors import ConfigError, InconclusiveWarning, SglperfError, UsageError
 from sglperf.options import given_options
 from sglperf.plan import Ask, Plan, check_ask, make_plan
@@ -335,6 +336,17 @@ def server(request: pytest.FixtureRequest) -> ServerConfig:
     """The server that a test is about: attention backend, page size and TP set. One start serves all its tests."""
     config: ServerConfig = request.param
     return config
+
+
+@pytest.fixture(scope="session")
+def environment(request: pytest.FixtureRequest) -> Environment:
+    """The machine and the target's installation, and what they lack: ``environment.require("decode")``."""
+    from sglperf.session import look_at_environment
+
+    try:
+        return look_at_environment(request.config.stash[SUITE].settings)
+    except SglperfError as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 @pytest.fixture

@@ -39,7 +39,8 @@ def started(jobs: Sequence[Job], client: StreamingClient) -> Iterator[list[Servi
     """The servers of those jobs that come up, in the same order, until the end of the block.
 
     On a CPU their processes are all started before the first is waited for: most of a start is one processor's work.
-    On a GPU one comes up after the other, since each measures the memory that it finds free.
+    On a GPU one comes up after the other, since each measures the memory that it finds free; so they do where the
+    start itself is timed.
     """
     measurements = jobs[0].measurements
     with ExitStack() as stack:
@@ -53,7 +54,8 @@ def started(jobs: Sequence[Job], client: StreamingClient) -> Iterator[list[Servi
                 for job in jobs:
                     job.failed(error)
             else:
-                for group in [[job] for job in jobs] if gpus else [jobs]:
+                timed = any(job.plan.times_start(job.config) for job in jobs)
+                for group in [[job] for job in jobs] if gpus or timed else [jobs]:
                     up += _come_up(group, client, stack, leases, gpus)
                 if gpus:
                     gpus.ours_are_up()

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sglperf.core.answers import Answer
+from sglperf.core.catalogue import STARTUP
 from sglperf.core.derive import derive, latency_curve
 from sglperf.core.gates import Asked, Gate, Limits, failed_gates
 from sglperf.core.observation import RoundObservation
@@ -195,6 +196,8 @@ class Serving:
     ) -> Round:
         service = load.workload.service
         values = believable(observation, gates, service)
+        if index == 0 and not gates:
+            values[STARTUP] = self.server.startup_seconds  # a launch starts once
         if values and self.server.info.kv_capacity_tokens is not None:
             values["kv_capacity_tokens"] = float(self.server.info.kv_capacity_tokens)
         return Round(

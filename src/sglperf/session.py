@@ -6,10 +6,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from sglperf.config import load_claims
+from sglperf.core.environment_check import check_environment
 from sglperf.core.fingerprint import fingerprint
+from sglperf.environment import Environment
 from sglperf.errors import UsageError
 from sglperf.pipeline import Site, run
 from sglperf.probes.machine import probe_machine
+from sglperf.probes.versions import read_installation
 from sglperf.store import RunFolder
 from sglperf.target.build import Target
 from sglperf.target.resolve import resolve_target
@@ -43,6 +46,19 @@ def measure_plan(config: pytest.Config, suite: Suite) -> None:
             raise
         finally:
             progress.close()
+
+
+def look_at_environment(settings: Settings) -> Environment:
+    """This machine and the installation of the target that is judged, as ``sglperf env`` sees them.
+
+    Raises:
+        TargetError: there is no such target.
+    """
+    target = resolve_target(
+        settings.head or settings.target, repository=settings.sglang_repo, mode=settings.target_mode
+    )
+    check = check_environment(probe_machine(), read_installation(target.interpreter))
+    return Environment(check, settings.device, max(map(len, settings.tp_sets)))
 
 
 def _targets(settings: Settings, progress: ProgressLine) -> dict[str, Target]:

@@ -35,6 +35,7 @@ SMALL = {
 # The double remembers prompts, but has no pool that could be full, no tree, and no batch.
 NOT_DOUBLED = (
     "test_attention_backends.py",
+    "test_environment.py",
     "test_kernels.py",
     "test_overlap_scheduling.py",
     "test_radix_cache.py",

@@ -77,6 +77,8 @@ def test_an_interval_is_inside_outside_or_across(low, high, standing):
         ({"least": None}, 0.0, 1.19, HOLDS),
         ({"least": None}, 0.0, 1.3, OPEN),
         ({"least": None}, 1.3, 1.4, FAILS),
+        ({"least": None}, -2.0, -1.0, HOLDS),
+        ({"least": None}, -1.0, 1.1, HOLDS),
     ],
 )
 def test_a_bound_that_is_not_set_is_kept_by_everything(bounds, low, high, standing):

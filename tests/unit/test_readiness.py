@@ -28,8 +28,8 @@ def lacks(machine: Machine, installation: Installation, device: str) -> dict[str
     return {area: what for area, what in found.items() if what}
 
 
-def every(*areas: str, but: tuple[str, ...] = ("env",)) -> list[str]:
-    return [area for area in areas or AREAS if area not in but]
+def every() -> list[str]:
+    return list(AREAS)
 
 
 def test_areas_are_the_markers():
@@ -40,12 +40,12 @@ def test_areas_are_the_markers():
 def test_a_complete_gpu_host_lacks_nothing():
     """With two GPUs and a complete target every area is ready."""
     assert lacks(H100_X8, INSTALLED, "gpu") == {}
-    assert lacks(H100_X8, INSTALLED, "cpu") == {"kernel": ("GPUs only",)}
+    assert lacks(H100_X8, INSTALLED, "cpu") == {}
 
 
 def test_a_complete_cpu_host_lacks_only_the_gpu():
-    """Without a GPU, kernels and the whole GPU column say so, and the action gives the reason."""
-    assert lacks(CPU_ONLY, INSTALLED, "cpu") == {"kernel": ("needs a GPU",)}
+    """Without a GPU, the whole GPU column says so, and the action gives the reason."""
+    assert lacks(CPU_ONLY, INSTALLED, "cpu") == {}
     assert lacks(CPU_ONLY, INSTALLED, "gpu") == dict.fromkeys(every(), ("needs a GPU",))
     actions = {f.action for area in readiness(CPU_ONLY, INSTALLED) for f in (*area.cpu, *area.gpu)}
     assert len(actions) == 1
@@ -53,10 +53,8 @@ def test_a_complete_cpu_host_lacks_only_the_gpu():
 
 
 def test_no_sglang():
-    """A target without SGLang can be checked and nothing else."""
-    assert lacks(CPU_ONLY, NO_SGLANG, "cpu") == dict.fromkeys(
-        every(but=("env", "kernel")), ("no SGLang in the target",)
-    ) | {"kernel": ("needs a GPU",)}
+    """Without it no area has what it needs."""
+    assert lacks(CPU_ONLY, NO_SGLANG, "cpu") == dict.fromkeys(every(), ("no SGLang in the target",))
     assert set(lacks(H100_X8, NO_SGLANG, "gpu")) == set(every())
 
 
@@ -71,7 +69,19 @@ def test_flex_attention_on_a_cpu_needs_a_toolchain(host: Host, installation: Ins
     """Without a C++ compiler or Python's headers, backends lack flex_attention on the CPU."""
     found = lacks(Machine(host, NO_GPUS), installation, "cpu")
 
-    assert found == {"backend": (what,), "kernel": ("needs a GPU",)}
+    assert found == {"backend": (what,)}
+
+
+def test_requirements_that_are_not_met():
+    """Each is named in every area, on either device: any of them may be what a figure comes from."""
+    unmet = replace(INSTALLED, unmet=("torch==2.14.1 (2.13.0 is installed)", "numpy (not installed)"))
+    said = (
+        "SGLang requires torch==2.14.1 (2.13.0 is installed)",
+        "SGLang requires numpy (not installed)",
+    )
+
+    assert lacks(CPU_ONLY, unmet, "cpu") == dict.fromkeys(every(), said)
+    assert lacks(H100_X8, unmet, "gpu") == dict.fromkeys(every(), said)
 
 
 def test_tp_on_one_cpu():
@@ -113,7 +123,7 @@ def test_gpus_that_cannot_be_used(found: Gpus, what: str):
         (HOST, without(torch="2.14.1+cpu"), "torch is a CPU build", every()),
         (HOST, replace(INSTALLED, python_headers=False), "Triton needs Python.h", every()),
         (replace(HOST, c_compiler=None), INSTALLED, "Triton needs a C compiler", every()),
-        (HOST, without("flashinfer-python"), "no FlashInfer in the target", ["backend", "kernel"]),
+        (HOST, without("flashinfer-python"), "no FlashInfer in the target", ["env", "backend", "kernel"]),
     ],
 )
 def test_software_for_gpus(host: Host, installation: Installation, what: str, areas: list[str]):

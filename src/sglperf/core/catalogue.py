@@ -8,6 +8,9 @@ from sglperf.core.timeline import PHASES
 DIVERGING = "diverging_answers"
 """The metric that is found by comparing a server's answers with another's."""
 
+STARTUP = "startup_seconds"
+"""The metric of a launch rather than of a round."""
+
 _METRICS = (
     Metric(
         "time_to_first_token",
@@ -326,13 +329,15 @@ _PASS_METRICS = (
         "bytes that attention must move, by its time, over the measured bandwidth of a copy",
         judged=False,
     ),
+)
+
+_MACHINE = (
     Metric(
         "copy_bandwidth",
         "B/s",
         Better.HIGHER,
         Kind.TIMING,
         "of a large copy on this device, bytes read and bytes written both counted",
-        judged=False,
     ),
     Metric(
         "matmul_rate",
@@ -340,8 +345,42 @@ _PASS_METRICS = (
         Better.HIGHER,
         Kind.TIMING,
         "of a product of large bf16 matrices on this device",
-        judged=False,
     ),
+    Metric(
+        "launch_overhead",
+        "s",
+        Better.LOWER,
+        Kind.TIMING,
+        "one small operation of torch from call to result, most of it the host's work",
+    ),
+    Metric(
+        "python_time", "s", Better.LOWER, Kind.TIMING, "a fixed piece of Python in the target's interpreter"
+    ),
+    Metric(
+        "host_to_device_bandwidth",
+        "B/s",
+        Better.HIGHER,
+        Kind.TIMING,
+        "of a large copy from pinned memory to the GPU",
+    ),
+    Metric(
+        "device_to_host_bandwidth",
+        "B/s",
+        Better.HIGHER,
+        Kind.TIMING,
+        "of a large copy from the GPU to pinned memory",
+    ),
+)
+MACHINE = tuple(metric.name for metric in _MACHINE)
+"""Metrics of the machine without SGLang: where they changed, so may all others."""
+
+_START = Metric(
+    STARTUP,
+    "s",
+    Better.LOWER,
+    Kind.TIMING,
+    "from the start of the server's process until it answers, with no other server coming up beside it",
+    min_effect=0.10,
 )
 
 _GROUPS = {
@@ -440,5 +479,7 @@ METRICS = {
         *_PASS_METRICS,
         *_STEP_METRICS,
         *_PHASE_METRICS,
+        *_MACHINE,
+        _START,
     )
 }

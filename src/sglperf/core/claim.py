@@ -211,7 +211,8 @@ def _wanted(figure: Figure, wanted: Wanted) -> bool:
 
 
 def _told(figure: Figure, claim: Claim) -> Standing:
-    least, most = claim.least or 0.0, math.inf if claim.most is None else claim.most
+    least = -math.inf if claim.least is None else claim.least
+    most = math.inf if claim.most is None else claim.most
     if least <= figure.low and figure.high <= most:
         return Standing.HOLDS
     return Standing.FAILS if figure.high < least or figure.low > most else Standing.OPEN

@@ -159,11 +159,13 @@ class Installation:
     Attributes:
         versions: installed distributions and ``python``; what is not installed is absent.
         python_headers: ``Python.h`` is there, which just-in-time compiled C and C++ includes.
+        unmet: what its SGLang requires and it does not have, in words.
     """
 
     interpreter: str
     versions: Mapping[str, str]
     python_headers: bool
+    unmet: tuple[str, ...] = ()
 
 
 def context(machine: Machine, installation: Installation) -> dict[str, str]:

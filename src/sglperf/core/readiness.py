@@ -36,6 +36,11 @@ class Finding:
     what: str
     action: str
 
+    @property
+    def sentence(self) -> str:
+        """Both in one line."""
+        return f"{self.what}: {self.action}"
+
 
 @dataclass(frozen=True)
 class AreaReadiness:
@@ -64,15 +69,6 @@ def cautions(machine: Machine) -> tuple[Finding, ...]:
 
 
 def _on_cpu(area: str, machine: Machine, installation: Installation) -> Iterator[Finding]:
-    if area == "env":
-        return
-    if area == "kernel":
-        yield (
-            Finding("GPUs only", "kernels are timed under a GPU profile")
-            if machine.gpus.usable
-            else _no_gpu(machine.gpus)
-        )
-        return
     yield from _sglang(installation)
     if area == "backend":
         yield from _flex_attention(machine.host, installation)
@@ -83,6 +79,8 @@ def _on_cpu(area: str, machine: Machine, installation: Installation) -> Iterator
 def _sglang(installation: Installation) -> Iterator[Finding]:
     if "sglang" not in installation.versions:
         yield Finding("no SGLang in the target", "pip install sglang there, or name a --target that has it")
+    for said in installation.unmet:
+        yield Finding(f"SGLang requires {said}", "pip install that there, or name another --target")
 
 
 def _flex_attention(host: Host, installation: Installation) -> Iterator[Finding]:
@@ -94,8 +92,6 @@ def _flex_attention(host: Host, installation: Installation) -> Iterator[Finding]
 
 
 def _on_gpu(area: str, machine: Machine, installation: Installation) -> Iterator[Finding]:
-    if area == "env":
-        return
     if not machine.gpus.usable:
         yield _no_gpu(machine.gpus)
         return
@@ -103,7 +99,7 @@ def _on_gpu(area: str, machine: Machine, installation: Installation) -> Iterator
         yield Finding("TP needs two GPUs", "run on a machine with two or more GPUs")
     yield from _sglang(installation)
     yield from _gpu_software(machine.host, installation)
-    if area in ("backend", "kernel") and "flashinfer-python" not in installation.versions:
+    if area in ("env", "backend", "kernel") and "flashinfer-python" not in installation.versions:
         yield Finding("no FlashInfer in the target", "pip install flashinfer-python there")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sglperf.core.machine import Installation
+from sglperf.core.requirements import unmet
 from sglperf.errors import TargetError
 
 DISTRIBUTIONS = (
@@ -36,9 +37,20 @@ def version(name):
         return None
 found = {name: version(name) for name in sys.argv[1:]}
 found["python"] = platform.python_version()
+try:
+    requires = metadata.requires("sglang") or []
+except Exception:
+    requires = []
+everything = {}
+for one in metadata.distributions() if requires else ():
+    try:
+        everything.setdefault(one.metadata["Name"].lower().replace("_", "-").replace(".", "-"), one.version)
+    except Exception:
+        pass
 headers = os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h"))
 print()
-print(json.dumps({"versions": {k: v for k, v in found.items() if v}, "headers": headers}))
+print(json.dumps({"versions": {k: v for k, v in found.items() if v}, "headers": headers, "requires": requires,
+                  "everything": everything}))
 """
 
 
@@ -52,13 +64,14 @@ def read_versions(interpreter: Path) -> dict[str, str]:
 
 
 def read_installation(interpreter: Path) -> Installation:
-    """Versions, and whether extensions can be compiled against the interpreter.
+    """Versions, whether SGLang's requirements are met, and whether extensions can be compiled against the interpreter.
 
     Raises:
         TargetError: the interpreter is not there, cannot run, or does not answer.
     """
     answer = _ask(interpreter)
-    return Installation(str(interpreter), answer["versions"], answer["headers"])
+    lacking = tuple(one.said for one in unmet(answer["requires"], answer["everything"]))
+    return Installation(str(interpreter), answer["versions"], answer["headers"], lacking)
 
 
 def _ask(interpreter: Path) -> dict[str, Any]:

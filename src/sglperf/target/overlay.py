@@ -7,12 +7,13 @@ from email.parser import Parser
 from pathlib import Path
 from typing import Literal
 
+from sglperf.core.requirements import unmet
 from sglperf.errors import TargetError
 from sglperf.target.adapter import adapter_for
 from sglperf.target.build import Target, default_cache, from_checkout, from_environment
 from sglperf.target.environment import Environment, inspect_environment
 from sglperf.target.provision import provide
-from sglperf.target.revision import Revision, export, export_whole, native_changes, unmet
+from sglperf.target.revision import Revision, export, export_whole, native_changes
 
 Mode = Literal["auto", "overlay", "venv"]
 
