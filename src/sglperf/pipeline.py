@@ -164,6 +164,8 @@ def run(
 def _links(site: Site) -> dict[str, str]:
     """Class of links of each server's TP set."""
     return {label: found.links for label, found in site.fingerprints.items()}
+
+
 def _target_notes(targets: Mapping[str, Target]) -> Iterator[str]:
     return (note for target in targets.values() for note in target.notes)
 

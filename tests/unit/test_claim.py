@@ -271,6 +271,14 @@ def test_figures_of_other_machines_are_left_out():
         assert (checked.standing, checked.figures) == (HOLDS, ((here, HOLDS),))
 
 
+def test_what_was_measured_elsewhere_is_not_measured():
+    """A claim about two metrics does not hold by one, though the other was measured on another machine."""
+    elsewhere = figure(metric="decode_throughput", gpu=None)
+    checked = check("x", claim("inter_token_latency", "decode_throughput"), [figure(), elsewhere])
+
+    assert (checked.standing, checked.reason) == (NOT_MEASURED, "nothing of decode_throughput was measured")
+
+
 def test_the_condition_that_the_last_figures_failed_is_named():
     """Of what is of the right machine, the model; what is of another machine is no matter then."""
     figures = [figure(gpu=None), figure(model="gemma"), figure(gpu="", model="gemma")]
