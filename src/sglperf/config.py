@@ -17,11 +17,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from sglperf.core.claim import Claim
+from sglperf.core.gpu_sets import GpuSet
 from sglperf.core.server_config import Model, ServerConfig
 from sglperf.core.validation import first_problem
 from sglperf.errors import ConfigError
 
 TpSet = tuple[int, ...]
+AUTO = "auto"
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -47,7 +49,8 @@ class Settings(BaseModel):
     model: str
     attention_backends: tuple[str, ...] = Field(min_length=1)
     page_sizes: tuple[Positive, ...] = Field(min_length=1)
-    tp_sets: tuple[TpSet, ...] = Field(min_length=1)
+    tp_sets: tuple[TpSet, ...]  # empty: those that the host has, see sglperf.tensor_parallel
+    fewest_gpus: Positive = 1
     max_total_tokens: Positive
     max_running_requests: Positive
     mem_fraction_static: Annotated[float, Field(gt=0, lt=1)]
@@ -55,6 +58,7 @@ class Settings(BaseModel):
     eviction_policy: str | None = None
     chunked_prefill_tokens: Positive | None = None
     side_by_side: bool = False
+    compare_tp_sets: bool = False
     variants: dict[str, tuple[str, ...]] = {}
     server_arguments: tuple[str, ...] = ()
     server_environment: dict[str, str] = {}
@@ -87,6 +91,13 @@ class Settings(BaseModel):
 
     origins: dict[str, str] = {}
 
+    @field_validator("tp_sets", mode="before")
+    @classmethod
+    def _given_or_found(cls, sets: object) -> object:
+        if sets in ((), []):
+            raise ValueError(f"expected at least 1 item, or {AUTO}")
+        return () if sets == AUTO else sets
+
     @field_validator("tp_sets")
     @classmethod
     def _each_gpu_once(cls, sets: tuple[TpSet, ...]) -> tuple[TpSet, ...]:
@@ -94,6 +105,13 @@ class Settings(BaseModel):
             if not one or len(set(one)) != len(one) or min(one) < 0:
                 raise ValueError(f"a TP set names each GPU once, by its index from 0; got {list(one)}")
         return sets
+
+    @field_validator("compare_tp_sets")
+    @classmethod
+    def _in_one_respect(cls, compare: bool, info: ValidationInfo) -> bool:
+        if compare and info.data.get("side_by_side"):
+            raise ValueError("servers are compared in one respect: give this or side_by_side")
+        return compare
 
     @field_validator("launches", mode="before")
     @classmethod
@@ -272,7 +290,8 @@ def choose_profile(folder: ConfigFolder, accelerators: Sequence[str]) -> str:
         document = folder.read("profiles", name)
         if not _fits(document.get("matches"), accelerators, folder.path / "profiles" / f"{name}.yaml"):
             continue
-        wanted = {gpu for one in document.get("tp_sets", ()) for gpu in one}
+        sets = document.get("tp_sets", ())
+        wanted = {gpu for one in ([] if sets == AUTO else sets) for gpu in one}
         if wanted <= set(range(len(accelerators))):
             fitting.append((len(wanted), name))
     return max(fitting)[1] if fitting else "gpu"
@@ -328,15 +347,22 @@ def load_model(folder: ConfigFolder, name: str) -> Model:
     return Model(name.replace("/", "--"), vocab_size=32000, context_length=4096, path=name)
 
 
-def server_configs(settings: Settings, model: Model, variant: str = "") -> tuple[ServerConfig, ...]:
-    """Every point of attention backend × page size × TP set, each in every variant."""
+def server_configs(
+    settings: Settings, model: Model, variant: str = "", sets: Sequence[GpuSet] | None = None
+) -> tuple[ServerConfig, ...]:
+    """Every point of attention backend × page size × TP set, each in every variant.
+
+    Args:
+        sets: TP sets; None for those that the settings name, under no names of their own.
+    """
+    sets = [GpuSet("", gpus) for gpus in settings.tp_sets] if sets is None else sets
     return tuple(
         ServerConfig(
             model=model,
             device=settings.device,
             attention_backend=backend,
             page_size=page_size,
-            tp_set=tp_set,
+            tp_set=one.gpus,
             max_total_tokens=settings.max_total_tokens,
             max_running_requests=settings.max_running_requests,
             mem_fraction_static=settings.mem_fraction_static,
@@ -345,23 +371,27 @@ def server_configs(settings: Settings, model: Model, variant: str = "") -> tuple
             eviction_policy=settings.eviction_policy,
             chunked_prefill_tokens=settings.chunked_prefill_tokens,
             variant="-".join(filter(None, (variant, member))),
-            comparison=_comparison(settings, variant, backend, page_size, tp_set),
-            member=member,
+            comparison=_comparison(settings, variant, backend, page_size, one.gpus, member),
+            member=one.name if settings.compare_tp_sets else member,
             arguments=(*settings.server_arguments, *arguments),
             environment=settings.server_environment,
         )
         for backend in settings.attention_backends
         for page_size in settings.page_sizes
-        for tp_set in settings.tp_sets
+        for one in sets
         for member, arguments in (settings.variants or {"": ()}).items()
     )
 
 
-def _comparison(settings: Settings, variant: str, backend: str, page_size: int, tp_set: TpSet) -> str:
-    """Names what servers of one comparison have in common: all but the variant, or where there is none, the backend."""
+def _comparison(
+    settings: Settings, variant: str, backend: str, page_size: int, tp_set: TpSet, member: str
+) -> str:
+    """Names what servers of one comparison have in common: all but the TP set, or the variant, or the backend."""
+    name = variant or "servers"
+    if settings.compare_tp_sets:
+        return "-".join(filter(None, (name, member, backend, f"page{page_size}")))
     if not settings.side_by_side:
         return ""
-    name = variant or "servers"
     common = f"{name}-{backend}" if settings.variants else name
     return f"{common}-page{page_size}-tp{'.'.join(map(str, tp_set))}"
 
@@ -393,17 +423,19 @@ def parse_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def parse_tp_sets(text: str) -> tuple[TpSet, ...]:
-    """``0;0,1;0,1,2,3`` → ``((0,), (0, 1), (0, 1, 2, 3))``.
+def parse_tp_sets(text: str) -> tuple[TpSet, ...] | str:
+    """``0;0,1;0,1,2,3`` → ``((0,), (0, 1), (0, 1, 2, 3))``; ``auto`` stays what it is.
 
     Raises:
         ConfigError: something other than GPU indices.
     """
+    if text.strip() == AUTO:
+        return AUTO
     try:
         return tuple(tuple(int(gpu) for gpu in one.split(",")) for one in text.split(";") if one.strip())
     except ValueError:
         raise ConfigError(
-            f"--tp-gpus {text!r}: give GPU indices, sets separated by ';', as in '0;0,1;0,1,2,3'"
+            f"--tp-gpus {text!r}: give GPU indices, sets separated by ';', as in '0;0,1;0,1,2,3', or {AUTO}"
         ) from None
 
 

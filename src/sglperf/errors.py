@@ -8,7 +8,8 @@
     ├── MeasurementError      the measurement could not be made                   exit 3
     │   ├── LaunchError       a server did not come up, or not as asked
     │   ├── ServerDied        a server that was up went away
-    │   └── WorkloadError     a workload could not be executed
+    │   ├── WorkloadError     a workload could not be executed
+    │   └── NotHere           this machine lacks what a test is about; the test is skipped
     ├── StoreError            a result could not be written                       exit 3
     └── SampleError           numbers that no statistic may be computed from
 
@@ -57,6 +58,10 @@ class ServerDied(MeasurementError):
 
 class WorkloadError(MeasurementError):
     """A workload could not be executed."""
+
+
+class NotHere(MeasurementError):
+    """This machine lacks what a test is about. Beside others the test is skipped."""
 
 
 class StoreError(SglperfError):

@@ -36,7 +36,7 @@ class Findings:
 
     Attributes:
         changes: server config's label → how its context differs.
-        beside: labels of GPU configs of which two servers fit on their GPUs.
+        beside: neighbourhoods of GPU configs of which two servers fit on their GPUs.
     """
 
     measured: Measured

@@ -37,7 +37,7 @@ def execute(
         targets: side → SGLang build; ``head`` alone, or ``base`` and ``head``.
         measurements: filled as the run goes, so that what was measured survives an interruption.
         still_open: told how many launches are complete, says which configs (by label) need another.
-        beside: groups of GPU configs whose servers, of all builds, fit on their GPUs at once.
+        beside: neighbourhoods of GPU configs whose servers, of all builds, fit on their GPUs at once.
     """
     with StreamingClient() as client:
         number, most = 0, plan.starts * len(targets)
@@ -80,12 +80,12 @@ def at_once(
     """Whose servers are up together.
 
     Both builds' are, and those that are compared with one another, since an idle one sleeps: on a CPU always, on a
-    GPU where it has memory for all. On a CPU, where nothing is timed, so are those of different configs, one for each
+    GPU where it has memory for all and they are on the same. On a CPU, where nothing is timed, so are those of different configs, one for each
     processor.
     """
     processors = processors or len(os.sched_getaffinity(0))
     counted: list[Job] = []
-    for name, group in groupby(jobs, lambda job: job.config.group):
+    for name, group in groupby(jobs, lambda job: job.config.neighbourhood):
         mine = list(group)
         if mine[0].config.device != "cpu":
             yield from [mine] if name in beside else ([job] for job in mine)

@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--profile", metavar="NAME", help="a name from config/profiles, or auto (default)")
     add("--attention-backend", metavar="A,B", help="attention backends instead of the profile's")
     add("--page-size", metavar="N,M", help="KV page sizes instead of the profile's")
-    add("--tp-gpus", metavar="0;0,1", help="TP sets instead of the profile's, separated by ';'")
+    add("--tp-gpus", metavar="0;0,1", help="TP sets instead of the profile's, separated by ';', or auto")
     add("--model", metavar="NAME", help="a shape from config/models, a checkpoint directory, or a hub name")
     add(
         "--launches",

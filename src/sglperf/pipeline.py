@@ -47,10 +47,12 @@ class Site:
         machine: the host and its GPUs, for the record.
         fingerprints: server config's label → what must match for its timings to be comparable. Configs on
             GPU sets with different links have different ones.
+        notes: what a person should know of the sets that were chosen.
     """
 
     machine: Machine
     fingerprints: Mapping[str, Fingerprint]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def run(
         contrasts=compared,
         figures=known,
         claims=checked_claims(claims, plan, known),
-        notes=tuple(dict.fromkeys([*machine_note(plan, verdicts), *_target_notes(targets)])),
+        notes=tuple(dict.fromkeys([*site.notes, *machine_note(plan, verdicts), *_target_notes(targets)])),
     )
     folder.append("end", {"verdicts": {name: verdict.status for name, verdict in verdicts.items()}})
     folder.write_json("run.json", run_document(outcome, settings, targets, site))
@@ -221,12 +223,12 @@ def _check_predictions(plan: Plan, targets: Mapping[str, Target]) -> None:
 
 
 def _beside(plan: Plan, targets: Mapping[str, Target], site: Site) -> frozenset[str]:
-    """Groups of GPU configs whose servers, of all builds, fit on their GPUs at once."""
+    """Neighbourhoods of GPU configs whose servers, of all builds, fit on their GPUs at once."""
     memory = {gpu.index: gpu.memory_bytes for gpu in site.machine.gpus.usable}
     groups: dict[str, list[ServerConfig]] = {}
     for config in plan.configs:
         if config.device == "cuda":
-            groups.setdefault(config.group, []).extend([config] * len(targets))
+            groups.setdefault(config.neighbourhood, []).extend([config] * len(targets))
     return frozenset(
         name
         for name, configs in groups.items()

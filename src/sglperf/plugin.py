@@ -8,10 +8,11 @@ becomes an item of its own. When the items run, the plan has been executed and t
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,14 @@ from sglperf.config import (
     server_configs,
 )
 from sglperf.core.catalogue import METRICS
+from sglperf.core.machine import Gpus
 from sglperf.core.metric import Kind
 from sglperf.core.server_config import ServerConfig
 from sglperf.environment import Environment
-from sglperf.errors import ConfigError, InconclusiveWarning, SglperfError, UsageError
+from sglperf.errors import ConfigError, InconclusiveWarning, NotHere, SglperfError, UsageError
 from sglperf.options import given_options
 from sglperf.plan import Ask, Plan, check_ask, make_plan
+from sglperf.tensor_parallel import choose_sets
 from sglperf.workload.shapes import Workload
 
 if TYPE_CHECKING:
@@ -54,31 +57,54 @@ MARKERS = {
 
 @dataclass
 class Suite:
-    """What one pytest session knows: settings, the asks of the collected items, then the outcome."""
+    """What one pytest session knows: settings, the asks of the collected items, then the outcome.
+
+    Attributes:
+        gpus: of this machine, looked at once.
+        notes: what a person should be told of a server config's choice, by its label.
+    """
 
     settings: Settings
     folder: ConfigFolder
     settings_of: Callable[[str | None, Mapping[str, Any]], Settings]
+    gpus: Callable[[], Gpus]
     plan: Plan | None = None
     outcome: Outcome | None = None
+    notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _named: dict[str, Settings] = field(default_factory=dict)
 
-    def configs(self, node: Any) -> tuple[ServerConfig, ...]:
-        """The servers that a test is parametrized by: the profile's own, or those of its ``server`` mark."""
+    def settings_for(self, node: Any) -> Settings:
+        """What holds for a test: the profile's settings, or those of the server that its ``server`` mark names."""
         mark = node.get_closest_marker("server")
         if mark is None:
-            return server_configs(self.settings, load_model(self.folder, self.settings.model))
+            return self.settings
         if len(mark.args) != 1:
             raise pytest.UsageError(
                 f"{node.nodeid}: server takes one name, of an entry of the profile's servers; got {mark.args}"
             )
+        name = mark.args[0]
+        if name not in self._named:
+            self._named[name] = self.settings_of(name, {})
+        return self._named[name]
+
+    def configs(self, node: Any) -> tuple[ServerConfig, ...]:
+        """The servers that a test is parametrized by: the profile's own, or those of its ``server`` mark."""
+        plain, mark = self.settings_for(node), node.get_closest_marker("server")
+        if mark is None:
+            return self._configs(plain, "")
         found: list[ServerConfig] = []
         for values in itertools.product(*map(_several, mark.kwargs.values())):
             changes = dict(zip(mark.kwargs, values, strict=True))
             words = [_word(name, value) for name, value in changes.items()]
-            settings = self.settings_of(mark.args[0], changes)
-            model = load_model(self.folder, settings.model)
-            found += server_configs(settings, model, "-".join([mark.args[0], *words]))
+            found += self._configs(self.settings_of(mark.args[0], changes), "-".join([mark.args[0], *words]))
         return tuple(found)
+
+    def _configs(self, settings: Settings, variant: str) -> tuple[ServerConfig, ...]:
+        model = load_model(self.folder, settings.model)
+        chosen = choose_sets(settings, model, self.gpus)
+        configs = server_configs(settings, model, variant, chosen.sets)
+        self.notes |= {config.label: chosen.notes for config in configs}
+        return configs
 
 
 def _several(value: Any) -> Sequence[Any]:
@@ -115,25 +141,32 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 def _suite(config: pytest.Config) -> Suite:
-    folder = config_folder(config.rootpath)
-    given, variables, accelerators = given_options(config), environment_variables(), _accelerators(config)
+    folder, gpus = config_folder(config.rootpath), functools.cache(_gpus)
+    given, variables, accelerators = (
+        given_options(config),
+        environment_variables(),
+        _accelerators(config, gpus),
+    )
 
     def settings_of(server: str | None, changes: Mapping[str, Any]) -> Settings:
         return load_settings(folder, given, variables, accelerators, server, changes)
 
     settings = settings_of(None, {})
     load_model(folder, settings.model)  # so that an unknown one is refused whatever is selected
-    return Suite(settings, folder, settings_of)
+    return Suite(settings, folder, settings_of, gpus)
 
 
-def _accelerators(config: pytest.Config) -> Sequence[str]:
+def _gpus() -> Gpus:
+    from sglperf.probes.gpu import probe_gpus
+
+    return probe_gpus(visible_devices=environment_variables().get("CUDA_VISIBLE_DEVICES"))
+
+
+def _accelerators(config: pytest.Config, gpus: Callable[[], Gpus]) -> Sequence[str]:
     """Product names of the GPUs present; not looked up where the profile is given."""
     if config.getoption("--profile") not in (None, "auto"):
         return ()
-    from sglperf.probes.gpu import probe_gpus
-
-    gpus = probe_gpus(visible_devices=environment_variables().get("CUDA_VISIBLE_DEVICES"))
-    return [gpu.name for gpu in gpus.usable]
+    return [gpu.name for gpu in gpus().usable]
 
 
 def _stop(session: pytest.Session, error: SglperfError) -> None:
@@ -154,8 +187,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     try:
         configs = suite.configs(metafunc.definition)
+        settings = suite.settings_for(metafunc.definition)
         sweeps = {
-            name: _sweep(suite, name)
+            name: _sweep(settings, name)
             for mark in metafunc.definition.iter_markers("sweep")
             for name in mark.args
         }
@@ -179,18 +213,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _cannot_be_configured(metafunc: pytest.Metafunc, error: SglperfError) -> None:
     """One item that says so if it is selected: whoever asked for other tests need not know."""
     names = [name for mark in metafunc.definition.iter_markers("sweep") for name in mark.args]
-    metafunc.parametrize("server", [error], indirect=True, ids=["not-configured"], scope="session")
+    absent = isinstance(error, NotHere)
+    parameter = pytest.param(error, marks=pytest.mark.skip(reason=str(error)) if absent else ())
+    name = "not-here" if absent else "not-configured"
+    metafunc.parametrize("server", [parameter], indirect=True, ids=[name], scope="session")
     for name in names:
         metafunc.parametrize(name, [None], ids=[name])
     metafunc.parametrize("measure", [None], indirect=True, ids=["nothing"])
 
 
-def _sweep(suite: Suite, name: str) -> tuple[int, ...]:
-    values = suite.settings.sweeps.get(name, ())
+def _sweep(settings: Settings, name: str) -> tuple[int, ...]:
+    values = settings.sweeps.get(name, ())
     if not values:
         raise ConfigError(
-            f"profile {suite.settings.profile} has no values for sweep {name!r}: add sweeps.{name} to "
-            f"{suite.settings.origin('sweeps')}"
+            f"profile {settings.profile} has no values for sweep {name!r}: add sweeps.{name} to "
+            f"{settings.origin('sweeps')}"
         )
     return values
 
@@ -235,21 +272,21 @@ class _Unplanned:
 class _Planner:
     """``measure`` while collecting: notes workload and metrics."""
 
-    def __init__(self, area: str, config: ServerConfig, suite: Suite) -> None:
-        self._area, self._config, self._suite = area, config, suite
+    def __init__(self, area: str, config: ServerConfig, settings: Settings) -> None:
+        self._area, self._config, self._settings = area, config, settings
         self.asks: list[Ask] = []
 
     def __call__(self, workload: Workload) -> _Planner:
-        self._workload = suite_workload(self._suite, workload)
+        self._workload = whole_workload(self._settings, workload)
         return self
 
     def expect(self, *metrics: str) -> None:
         self.asks += [Ask(self._area, self._config, self._workload, metric) for metric in metrics]
 
 
-def suite_workload(suite: Suite, workload: Workload) -> Workload:
-    """The workload with its open lengths filled from the profile."""
-    return workload.filled(suite.settings.workloads.get(workload.kind, {}))
+def whole_workload(settings: Settings, workload: Workload) -> Workload:
+    """The workload with its open lengths filled from the settings."""
+    return workload.filled(settings.workloads.get(workload.kind, {}))
 
 
 def planned_asks(
@@ -261,7 +298,7 @@ def planned_asks(
         raise pytest.UsageError(
             f"{node.nodeid}: a perf test carries the marker of its area: one of {', '.join(AREAS)}"
         )
-    planner = _Planner(area, parameters["server"], suite)
+    planner = _Planner(area, parameters["server"], suite.settings_for(node))
     arguments = {
         name: planner if name == "measure" else parameters.get(name, _Unplanned())
         for name in inspect.signature(function).parameters
@@ -291,6 +328,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             check_ask(ask)
     except SglperfError as error:
         _stop(session, error)
+    absent = [error for error in map(_error_of, session.items) if error is not None]
+    if absent and not asks:
+        _stop(session, absent[0])  # nothing but skipped tests would look like a pass
     if asks:
         settings = suite.settings
         suite.plan = make_plan(
@@ -308,14 +348,23 @@ def _item_asks(suite: Suite, item: pytest.Item) -> Iterator[Ask]:
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     if not isinstance(item, pytest.Function) or not {"server", "measure"} <= set(parameters):
         return
-    if isinstance(parameters["server"], SglperfError):
-        raise UsageError(f"{item.nodeid}: {parameters['server']}")
+    error = _error_of(item)
+    if error is not None:
+        if not isinstance(error, NotHere):
+            raise UsageError(f"{item.nodeid}: {error}")
+        return
     for ask in planned_asks(suite, item, item.obj, parameters):
         if ask.metric == parameters["measure"]:
             item.stash[ASK] = ask
             yield ask
         elif not METRICS[ask.metric].judged:
             yield ask
+
+
+def _error_of(item: pytest.Item) -> SglperfError | None:
+    """Why the item's servers cannot be, or None."""
+    server = getattr(getattr(item, "callspec", None), "params", {}).get("server")
+    return server if isinstance(server, SglperfError) else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -372,7 +421,7 @@ class Expectation:
         self._workload: Workload | None = None
 
     def __call__(self, workload: Workload) -> Expectation:
-        self._workload = suite_workload(self._suite, workload)
+        self._workload = whole_workload(self._suite.settings_for(self._request.node), workload)
         return self
 
     def refuse_invalid(self) -> None:

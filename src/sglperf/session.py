@@ -84,7 +84,8 @@ def _site(suite: Suite) -> Site:
     assert suite.plan is not None
     machine = probe_machine()
     sets = {config.label: config.tp_set if config.device == "cuda" else () for config in suite.plan.configs}
-    return Site(machine, {label: fingerprint(machine, gpus) for label, gpus in sets.items()})
+    notes = tuple(dict.fromkeys(note for label in sets for note in suite.notes[label]))
+    return Site(machine, {label: fingerprint(machine, gpus) for label, gpus in sets.items()}, notes)
 
 
 class ProgressLine:

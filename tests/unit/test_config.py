@@ -356,7 +356,9 @@ def test_tp_sets(text, sets):
 @pytest.mark.parametrize("text", ["a", "0,", "0,,1", "0 1", "0;1.5", "0-3", "[0]", "0:1", "²"])
 def test_what_is_no_tp_set_is_refused(text):
     """The message shows what was given and an example of what to give."""
-    with pytest.raises(ConfigError, match=rf"^--tp-gpus {re.escape(repr(text))}: .* '0;0,1;0,1,2,3'$"):
+    with pytest.raises(
+        ConfigError, match=rf"^--tp-gpus {re.escape(repr(text))}: .* '0;0,1;0,1,2,3', or auto$"
+    ):
         parse_tp_sets(text)
 
 

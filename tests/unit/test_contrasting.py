@@ -21,6 +21,7 @@ from sglperf.evidence import Measured, questions
 from sglperf.measurements import Measurements, Round
 from sglperf.plan import Ask, make_plan
 from sglperf.workload.answers import Answers
+from sglperf.workload.shapes import Decode
 
 
 def together(backend: str, page: int = 16, **changes: object) -> ServerConfig:
@@ -69,6 +70,16 @@ def test_a_launch_without_its_partner_is_left_out():
 
     assert found.comparison.n_base == found.comparison.n_head == 2
     assert found.speedup[0] == pytest.approx(1.2)
+
+
+def test_each_workload_by_itself():
+    """A workload is compared with the same one; one that only the second server has is its own reference."""
+    long = Decode(streams=4, prompt_tokens=32, new_tokens=4)
+    more = [ask(config=config, workload=long) for config in (FIRST, SECOND)]
+    rounds = [*paced(ITL[0], 0.01, 0.01), *paced(ITL[1], 0.02, 0.02), *paced(more[1], 0.03, 0.03)]
+    found = contrasts_of(run(*rounds, asks=[*ITL[:2], more[1]]))
+
+    assert [(one.workload, round(one.speedup[0], 2)) for one in found] == [(ITL[0].workload.label, 0.5)]
 
 
 def test_what_is_not_compared():

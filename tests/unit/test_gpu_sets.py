@@ -67,6 +67,26 @@ def test_the_better_linked_pair_is_taken():
     assert found["cross-numa-2"] == (0, 2)
 
 
+def test_two_nodes_share_a_set_evenly():
+    """Two GPUs of each node, though three of one and one of the other have shorter paths between them."""
+    links = tuple(
+        Link(a, b, LinkKind.NODE if a // 4 == b // 4 else LinkKind.SYS) for a, b in combinations(range(8), 2)
+    )
+    found = {one.name: one.gpus for one in representative_sets(replace(gpus(8), topology=Topology(links)))}
+
+    assert found["cross-numa-4"] == (0, 1, 4, 5)
+
+
+def test_few_parts_rather_than_many():
+    """Two pairs below a switch each, not four GPUs below four switches."""
+    links = tuple(
+        Link(a, b, LinkKind.PIX if a // 2 == b // 2 else LinkKind.NODE) for a, b in combinations(range(8), 2)
+    )
+    found = {one.name: one.gpus for one in representative_sets(replace(gpus(8), topology=Topology(links)))}
+
+    assert found["numa-node-4"] == (0, 1, 2, 3)
+
+
 def test_gpus_of_one_product():
     """A display card beside the others is in no set."""
     host = gpus(3)

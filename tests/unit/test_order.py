@@ -58,7 +58,7 @@ def test_whose_servers_are_up_together() -> None:
     timed = [Pending(side, config) for config in (cpu, other) for side in ("base", "head")]
     assert together(*timed) == [["base 16", "head 16"], ["base 64", "head 64"]]
     assert together(Pending("base", gpu), Pending("head", gpu)) == [["base 16"], ["head 16"]]
-    assert together(Pending("base", gpu), Pending("head", gpu), beside=(gpu.label,)) == [
+    assert together(Pending("base", gpu), Pending("head", gpu), beside=(gpu.neighbourhood,)) == [
         ["base 16", "head 16"]
     ]
     counted = [Pending("head", config, timed=False) for config in (cpu, other, third)]
@@ -88,9 +88,36 @@ def test_servers_that_are_compared_are_up_together() -> None:
     assert together(*jobs, Pending("head", other)) == [["base 16", "head 16"] * 2, ["head 64"]]
     gpu = [replace(config, device="cuda") for config in (one, two)]
     assert together(*(Pending("head", config) for config in gpu)) == [["head 16"], ["head 16"]]
-    assert together(*(Pending("head", config) for config in gpu), beside=(one.group,)) == [
+    assert together(*(Pending("head", config) for config in gpu), beside=(gpu[0].neighbourhood,)) == [
         ["head 16", "head 16"]
     ]
+
+
+def test_servers_on_other_gpus_take_turns_launch_by_launch() -> None:
+    """Of compared TP sets one is up at a time on GPUs, both builds beside each other where they fit; on a CPU all are.
+
+    Launch i of one is paired with launch i of another, whichever of them came first.
+    """
+    sets = [(0,), (0, 1), (2, 3)]
+    on_cpu = [replace(server(tp_set=gpus, page=len(gpus)), comparison="scaling-page1") for gpus in sets]
+    on_gpus = [replace(config, device="cuda") for config in on_cpu]
+    jobs = [Pending(side, config) for config in on_gpus for side in ("base", "head")]
+    fitting = tuple(config.neighbourhood for config in on_gpus[1:])
+
+    assert together(*jobs, beside=fitting) == [
+        ["base 1"],
+        ["head 1"],
+        ["base 2", "head 2"],
+        ["base 2", "head 2"],
+    ]
+    assert len(together(*(Pending("head", config) for config in on_cpu))) == 1
+    plan = make_plan(
+        [ask(config=config) for config in on_gpus], launches=2, rounds=1, warmup_rounds=1, seed=0
+    )
+    first, second = (
+        [config.tp_set for config, _ in schedule(plan, ("head",), launch)] for launch in range(2)
+    )
+    assert first == second[::-1]
 
 
 def test_servers_that_are_compared_begin_in_turn() -> None:

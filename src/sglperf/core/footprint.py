@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sglperf.core.server_config import ServerConfig
+from sglperf.core.server_config import Model, ServerConfig
 from sglperf.core.shape import shape_of
 
 # CUDA context, graphs, activations and the attention backend's workspace: 2.4 GiB for an 8B model on an H100 (SGLang
@@ -26,8 +26,11 @@ def fit_together(configs: Sequence[ServerConfig], memory_bytes: int) -> bool:
 
 def gpu_bytes(config: ServerConfig) -> int | None:
     """Bytes that a server takes on each GPU of its TP set; None for a model whose shape is not known."""
-    shape = shape_of(config.model)
-    if shape is None:
-        return None
-    held = shape.weight_bytes + shape.kv_token_bytes * config.max_total_tokens
-    return held // config.tp_size + _BESIDES_BYTES
+    held = held_bytes(config.model, config.max_total_tokens)
+    return None if held is None else held // config.tp_size + _BESIDES_BYTES
+
+
+def held_bytes(model: Model, tokens: int) -> int | None:
+    """Bytes of weights and of a KV pool of so many tokens, on all GPUs together; None as of `gpu_bytes`."""
+    shape = shape_of(model)
+    return None if shape is None else shape.weight_bytes + shape.kv_token_bytes * tokens

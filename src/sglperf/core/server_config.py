@@ -52,7 +52,7 @@ class ServerConfig:
         variant: what sets it apart from the profile's plain server; empty for that one.
         comparison: name of the group in which servers are compared with one another, the first with each of the
             others; empty for a server that stands alone.
-        member: what sets it apart there; empty where its attention backend does.
+        member: what sets it apart there, as the name of its TP set; empty where its attention backend does.
         arguments: further server arguments, as on a command line.
         environment: further environment variables of the server process.
     """
@@ -82,8 +82,17 @@ class ServerConfig:
 
     @property
     def group(self) -> str:
-        """Servers of one group are up together where there is room, and take their rounds in turn."""
+        """Servers of one group are compared with one another, or one stands alone in its group."""
         return self.comparison or self.label
+
+    @property
+    def neighbourhood(self) -> str:
+        """Servers of one neighbourhood may be up together, and then take their rounds in turn: those of one group.
+
+        On GPUs they have one TP set too. Those of other sets take turns launch by launch: where sets overlap, few
+        servers fit beside each other, and all pairs of launches shall be measured alike.
+        """
+        return self.group if self.device == "cpu" else f"{self.group} on {self.tp_set}"
 
     @property
     def name_in_group(self) -> str:
