@@ -65,14 +65,21 @@ def test_on_the_machine_at_hand():
 
 
 def test_gpus_and_their_links(sglperf: Command):
-    """Seven A100 are listed with their links and both fingerprints."""
+    """Seven A100 are listed with their links, and the sets that tensor parallelism is measured on, by class."""
     sglperf.on(A100_X7)
     ended = sglperf("env")
 
     assert ended.code == 0
     assert ended.out.count("NVIDIA A100 80GB PCIe") == 7
     assert "  0      X     NV12  NODE  NODE  SYS   SYS   SYS" in ended.out.splitlines()
-    assert "on GPU 0,1,2,3,4,5,6  7x-nvidia-a100-80gb-pcie-cross-numa-" in ended.out
+    words = " ".join(ended.out.split())
+    for said in (
+        "nvlink-2: GPU 0,1 2x-nvidia-a100-80gb-pcie-nvlink-",
+        "numa-node-4: GPU 0,1,2,3 4x-nvidia-a100-80gb-pcie-numa-node-",
+        "cross-numa-4: GPU 0,1,5,6 4x-nvidia-a100-80gb-pcie-cross-numa-",
+        "cross-numa-7: GPU 0,1,2,3,4,5,6 7x-nvidia-a100-80gb-pcie-cross-numa-",
+    ):
+        assert said in words
 
 
 def test_only_what_cuda_visible_devices_leaves(sglperf: Command, monkeypatch: pytest.MonkeyPatch):
@@ -80,7 +87,7 @@ def test_only_what_cuda_visible_devices_leaves(sglperf: Command, monkeypatch: py
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6")
     sglperf.on(A100_X7)
 
-    assert "on GPU 5,6  2x-nvidia-a100-80gb-pcie-nvlink-" in sglperf("env").out
+    assert "nvlink-2: GPU 5,6  2x-nvidia-a100-80gb-pcie-nvlink-" in sglperf("env").out
 
 
 def test_a_lost_gpu_has_a_line_of_its_own(sglperf: Command):

@@ -186,12 +186,13 @@ def test_a_lost_gpu_is_a_caution():
     [
         (CPU_ONLY, [()]),
         (Machine(HOST, gpus(1)), [(), (0,)]),
-        (Machine(HOST, gpus(3)), [(), (0,), (0, 1, 2)]),
+        (Machine(HOST, gpus(3)), [(), (0,), (0, 1), (0, 1, 2)]),
+        (Machine(HOST, gpus(4)), [(), (0,), (0, 1), (0, 1, 2, 3)]),
         (Machine(HOST, replace(gpus(4), visible=(2, 1))), [(), (1,), (1, 2)]),
     ],
 )
 def test_sets_that_are_named(machine: Machine, sets: list[tuple[int, ...]]):
-    """Fingerprints are given for the CPU, the first usable GPU, and all usable GPUs."""
+    """Fingerprints are given for the CPU, the sets of tensor parallelism, and all usable GPUs."""
     check = check_environment(machine, INSTALLED)
 
     assert [named.gpu_set for named in check.sets] == sets

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sglperf.core.fingerprint import Fingerprint, fingerprint
+from sglperf.core.gpu_sets import GpuSet, named_sets, representative_sets
 from sglperf.core.machine import Gpus, Installation, Machine
 from sglperf.core.readiness import AreaReadiness, Finding, cautions, readiness
 
 
 @dataclass(frozen=True)
 class NamedSet:
-    """A GPU set (driver's indices; empty for the CPU) and the fingerprint of running on it."""
+    """A GPU set (driver's indices; empty for the CPU), what it is called, and the fingerprint of running on it."""
 
     gpu_set: tuple[int, ...]
     fingerprint: Fingerprint
+    name: str
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class EnvironmentCheck:
     """A machine, a target's installation, and what follows from them.
 
     Attributes:
-        sets: the CPU, the first usable GPU, and all usable GPUs where there are several.
+        sets: the CPU, the sets that tensor parallelism is measured on, and all usable GPUs where none of these is.
         areas: what each area lacks.
         cautions: what makes timings doubtful without stopping a run.
     """
@@ -40,16 +41,13 @@ def check_environment(machine: Machine, installation: Installation) -> Environme
     return EnvironmentCheck(
         machine,
         installation,
-        tuple(NamedSet(chosen, fingerprint(machine, chosen)) for chosen in _sets(machine.gpus)),
+        tuple(NamedSet(one.gpus, fingerprint(machine, one.gpus), one.name) for one in _sets(machine.gpus)),
         readiness(machine, installation),
         cautions(machine),
     )
 
 
-def _sets(gpus: Gpus) -> Iterator[tuple[int, ...]]:
+def _sets(gpus: Gpus) -> tuple[GpuSet, ...]:
+    chosen = [one.gpus for one in representative_sets(gpus)]
     usable = tuple(gpu.index for gpu in gpus.usable)
-    yield ()
-    if usable:
-        yield usable[:1]
-    if len(usable) > 1:
-        yield usable
+    return (GpuSet("cpu", ()), *named_sets([*chosen, usable] if usable else [], gpus.topology))

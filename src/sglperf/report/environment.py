@@ -172,7 +172,7 @@ def _target_rows(installation: Installation) -> Iterator[tuple[str, str]]:
 def _named(named: NamedSet) -> tuple[str, str]:
     if not named.gpu_set:
         return "on the CPU", named.fingerprint.id
-    return f"on GPU {','.join(map(str, named.gpu_set))}", named.fingerprint.id
+    return f"{named.name}: GPU {','.join(map(str, named.gpu_set))}", named.fingerprint.id
 
 
 def _area_table(areas: Iterable[AreaReadiness]) -> Table:

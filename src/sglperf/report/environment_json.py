@@ -14,7 +14,7 @@ def environment_json(check: EnvironmentCheck) -> str:
     """The whole check, indented, with a newline at its end.
 
     ``schema``, ``host``, ``gpus`` and ``installation`` as in `sglperf.core.machine`; ``context``;
-    ``fingerprints`` as ``id``, ``gpu_set`` and ``fingerprint``; ``areas`` and ``cautions``.
+    ``fingerprints`` as ``id``, ``name``, ``gpu_set`` and ``fingerprint``; ``areas`` and ``cautions``.
     """
     document = {
         "schema": SCHEMA,
@@ -23,7 +23,12 @@ def environment_json(check: EnvironmentCheck) -> str:
         "installation": check.installation,
         "context": context(check.machine, check.installation),
         "fingerprints": [
-            {"id": named.fingerprint.id, "gpu_set": named.gpu_set, "fingerprint": named.fingerprint}
+            {
+                "id": named.fingerprint.id,
+                "name": named.name,
+                "gpu_set": named.gpu_set,
+                "fingerprint": named.fingerprint,
+            }
             for named in check.sets
         ],
         "areas": check.areas,
