@@ -12,6 +12,7 @@ from sglperf.core.readiness import AREAS
 from sglperf.core.server_config import ServerConfig as Server
 from sglperf.environment import Environment
 from sglperf.workload.answers import Answers
+from sglperf.workload.collectives import AllReduce
 from sglperf.workload.machine import MachineSpeed
 from sglperf.workload.passes import DecodePass, PrefillPass
 from sglperf.workload.prefixes import (
@@ -44,6 +45,7 @@ Measure = Callable[[Workload], "Expectation"]
 
 __all__ = [
     "AREAS",
+    "AllReduce",
     "Answers",
     "Branching",
     "Chunked",

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sglperf.config import Settings
+from sglperf.core.catalogue import METRICS
+from sglperf.core.collectives import Message, allreduce_values, message_of
 from sglperf.core.derive import growth
 from sglperf.core.gates import Gate
 from sglperf.core.roofline import PARTS, WHOLE_LAYER, WHOLE_PASS, pass_times, pass_values
@@ -14,6 +16,7 @@ from sglperf.core.server_config import ServerConfig
 from sglperf.core.shape import shape_of
 from sglperf.plan import Load
 from sglperf.target.build import Target
+from sglperf.workload.collectives import AllReduce
 from sglperf.workload.machine import MachineSpeed
 from sglperf.workload.passes import Pass
 from sglperf.workload.shapes import TreeGrowth, Workload
@@ -64,6 +67,14 @@ def request(settings: Settings, config: ServerConfig, target: Target, load: Load
         }
     if isinstance(workload, MachineSpeed):
         return {"device": config.device, "budget": settings.kernel_seconds}
+    if isinstance(workload, AllReduce):
+        message = _message(config, workload)
+        return {
+            "elements": message.elements,
+            "type": message.type,
+            "seed": settings.seed,
+            "budget": settings.kernel_seconds,
+        }
     assert isinstance(workload, Pass)
     return {
         **workload.request,
@@ -81,11 +92,33 @@ def answered(config: ServerConfig, workload: Workload, said: Any) -> Answer:
         return Answer(
             {_SPEEDS[name]: value for name, value in said.items() if name in _SPEEDS}, method=said["method"]
         )
+    if isinstance(workload, AllReduce):
+        times = said["seconds"], said["streamed_seconds"]
+        values = allreduce_values(_message(config, workload), workload.ranks, *times)
+        return Answer(values, tuple(_wrong_sum(said)), said["method"])
     assert isinstance(workload, Pass)
     shape = shape_of(config.model)
     assert shape is not None, "see sglperf.plan.check_ask"
     values = pass_values(pass_times(said), shape, workload.load)
     return Answer(values, tuple(_wrong(said["parts"])), said["method"])
+
+
+def _message(config: ServerConfig, workload: AllReduce) -> Message:
+    assert workload.tokens is not None
+    message = message_of(config.model, workload.tokens)
+    assert message is not None, "see sglperf.plan.check_ask"
+    return message
+
+
+def _wrong_sum(said: Mapping[str, Any]) -> Iterator[Gate]:
+    """How fast something else than the sum is computed is no matter. Whole numbers are summed without any error."""
+    names = tuple(name for name in METRICS if name.startswith("allreduce_"))
+    if said["error"] != 0:
+        sentence = f"the all-reduce is off from the exact sum of the ranks' messages by {said['error']:g}"
+        yield Gate("collective-wrong", f"{sentence}: it computes something else", metrics=names)
+    if said["outside"]:
+        sentence = f"the all-reduce changed {said['outside']} values beside its message"
+        yield Gate("collective-wrong", f"{sentence}: it writes where it must not", metrics=names)
 
 
 def _wrong(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[Gate]:

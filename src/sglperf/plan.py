@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from sglperf.core.catalogue import DIVERGING, METRICS, STARTUP
+from sglperf.core.collectives import message_of
 from sglperf.core.metric import Kind
 from sglperf.core.prediction import PREDICTED
 from sglperf.core.server_config import ServerConfig
 from sglperf.core.shape import shape_of
 from sglperf.errors import UsageError
+from sglperf.workload.collectives import AllReduce
 from sglperf.workload.passes import Pass
 from sglperf.workload.plan import RoundPlan
 from sglperf.workload.shapes import Workload, plan_hash
@@ -155,6 +157,8 @@ def check_ask(ask: Ask) -> None:
             f"{workload.label} counts what a dense Llama has to move and compute, and {config.model.name} is none of known "
             "shape: choose a --model of config/models, or leave the kernel tests out (-m 'not kernel')"
         )
+    if isinstance(workload, AllReduce):
+        _check_allreduce(config, workload)
     if workload.longest > config.model.context_length:
         raise UsageError(
             f"{workload.label} needs {workload.longest} tokens, {config.model.name} takes {config.model.context_length}: "
@@ -172,6 +176,19 @@ def check_ask(ask: Ask) -> None:
         raise UsageError(
             f"{workload.label} needs {needed} tokens of KV cache, the pool is pinned at {config.max_total_tokens}: "
             "raise max_total_tokens in the profile"
+        )
+
+
+def _check_allreduce(config: ServerConfig, workload: AllReduce) -> None:
+    if workload.ranks != config.tp_size or workload.ranks < 2:
+        raise UsageError(
+            f"{workload.label} needs a TP set of {max(workload.ranks, 2)}, {config.label} has {config.tp_size}: "
+            "give AllReduce ranks=server.tp_size on a server with fewest_gpus: 2"
+        )
+    if message_of(config.model, 1) is None:
+        raise UsageError(
+            f"{workload.label} reduces hidden states of {config.model.name}, whose size is not known: choose a --model "
+            "of config/models, or leave the all-reduce tests out (-k 'not allreduce')"
         )
 
 

@@ -470,6 +470,48 @@ _PHASE_METRICS = tuple(
     for name, what in PHASES.items()
 )
 
+_ALLREDUCE = (
+    Metric(
+        "allreduce_time",
+        "s",
+        Better.LOWER,
+        Kind.TIMING,
+        "an all-reduce by itself, through torch.distributed; mean over ranks, median over calls",
+    ),
+    Metric(
+        "allreduce_streamed_time",
+        "s",
+        Better.LOWER,
+        Kind.TIMING,
+        "one of many all-reduces in a row; mean over ranks",
+        judged=False,
+    ),
+    Metric(
+        "allreduce_bandwidth",
+        "B/s",
+        Better.HIGHER,
+        Kind.TIMING,
+        "algorithm bandwidth: the message's bytes over the time of one of many in a row",
+        judged=False,
+    ),
+    Metric(
+        "allreduce_bus_bandwidth",
+        "B/s",
+        Better.HIGHER,
+        Kind.TIMING,
+        "that, by 2 (N - 1) / N: what the link of each of N ranks carries either way",
+        judged=False,
+    ),
+    Metric(
+        "allreduce_message",
+        "B",
+        Better.SAME,
+        Kind.TIMING,
+        "bytes of the message: hidden size by tokens by bytes of a value",
+        judged=False,
+    ),
+)
+
 METRICS = {
     metric.name: metric
     for metric in (
@@ -481,5 +523,6 @@ METRICS = {
         *_PHASE_METRICS,
         *_MACHINE,
         _START,
+        *_ALLREDUCE,
     )
 }
