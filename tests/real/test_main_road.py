@@ -114,8 +114,23 @@ def test_pages(recorded: Suite) -> None:
     reason="two ranks on a CPU compile C++ for their first request, and there is no g++",
 )
 def test_two_ranks(recorded: Suite) -> None:
-    """Tensor parallelism over two CPU ranks starts and serves."""
-    ended = recorded.run(*EXACT_ONLY, "-k", "reuse", "--tp-gpus=0,1", "--baseline=off")
+    """Two CPU ranks start, do the work of one, are compared with it, and their all-reduce is checked and timed."""
+    chosen = "(test_work or test_decode) and streams1- or test_allreduce and message8-"
+    quick = ("--launches=1", "--rounds=1", "--baseline=off")
+    ended = recorded.run("-m", "tp", "-k", chosen, *quick, SGLPERF_FOREIGN_CPU_SHARE="1.0")
     assert ended.code == 0, ended.output
-    assert [launch["resolved"]["tp_size"] for launch in ended.run["launches"]] == [2]
-    assert ended.status("repeat", "cached_tokens") == "new"
+    servers = [launch["resolved"]["tp_size"] for launch in ended.run["launches"] if not launch["worker"]]
+    assert sorted(servers) == [1, 2]
+    counts = {
+        (case["config"].split("-")[2], case["metric"]["name"]): case["head"]
+        for case in ended.run["cases"].values()
+        if case["metric"]["kind"] == "exact"
+    }
+    for metric in ("completion_tokens", "prefill_tokens", "decode_tokens"):
+        assert counts["tp0", metric] == counts["tp0.1", metric]
+    contrast = next(one for one in ended.run["contrasts"] if one["metric"] == "decode_throughput")
+    assert (contrast["reference"], contrast["other"], contrast["links"]) == ("single", "cpu-2", "cpu")
+    assert contrast["efficiency"][0] == pytest.approx(contrast["speedup"][0] / 2)
+    assert ended.status("allreduce-n2-t8", "allreduce_time") == "new"
+    assert "claim: Two GPUs with NVLink between them" in ended.output
+    assert "not measured here: it speaks of A100, this is a CPU" in " ".join(ended.output.split())

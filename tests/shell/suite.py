@@ -32,7 +32,7 @@ SMALL = {
     "sweeps": {"streams": [1, 4], "prompt_tokens": [64]},
 }
 
-# The double remembers prompts, but has no pool that could be full, no tree, and no batch.
+# The double remembers prompts, but has no pool that could be full, no tree, no batch and no ranks.
 NOT_DOUBLED = (
     "test_attention_backends.py",
     "test_environment.py",
@@ -40,6 +40,7 @@ NOT_DOUBLED = (
     "test_overlap_scheduling.py",
     "test_radix_cache.py",
     "test_serving.py",
+    "test_tensor_parallel.py",
 )
 
 
