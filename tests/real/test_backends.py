@@ -147,7 +147,7 @@ FLASHINFER = """
 import inspect, torch
 from flashinfer import BatchDecodeWithPagedKVCacheWrapper, BatchPrefillWithPagedKVCacheWrapper
 from flashinfer.testing import bench_gpu_time
-asked = {"dry_run_time_ms", "repeat_time_ms", "enable_cupti", "cold_l2_cache"}
+asked = {"dry_run_time_ms", "repeat_iters", "enable_cupti", "use_cuda_graph", "cold_l2_cache"}
 assert asked <= set(inspect.signature(bench_gpu_time).parameters), "bench_gpu_time takes other arguments"
 print("imported")
 wrapper = BatchDecodeWithPagedKVCacheWrapper(torch.empty(1 << 20, dtype=torch.uint8), "NHD")

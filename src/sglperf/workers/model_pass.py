@@ -36,7 +36,7 @@ from typing import Any
 import torch
 from link import serve
 from reference import difference
-from timing import Timer, ceilings
+from timing import CuptiFailed, Timer, ceilings
 
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
@@ -55,6 +55,7 @@ class Model:
         self.device = str(self.runner.device)
         self.batch: Any = None
         self.ready: tuple[Any, ...] = ()
+        self.cupti: bool | None = None  # until it has failed: wherever it is installed
 
     def prepare(self, request: Mapping[str, Any]) -> None:
         """Bring the sequences to where the pass begins, and run it once."""
@@ -174,6 +175,8 @@ def measured(model: Model, paths: set[str], timer: Timer, budget: float) -> dict
         def looked(*arguments: Any, **keywords: Any) -> Any:
             if path in paths and path not in found:
                 found[path] = difference(module, forward, model.runner, copied(arguments), keywords)
+                if timer.gpu:
+                    torch.cuda.empty_cache()  # what float64 took is a neighbour's too
                 own = copied(arguments)  # it may write into them
                 if budget:
                     found[path]["seconds"] = timer.seconds(lambda: forward(*own, **keywords), budget)
@@ -230,13 +233,17 @@ def _measured(request: dict[str, Any]) -> dict[str, Any]:
     if "look" in request:
         show(model, request["look"])
         return {}
-    calls, timer = innermost(model), Timer(model.device)
-    # Of a part that every layer has, the last layer's; some layers share theirs, and it counts for the first.
-    chosen = {part_name(path): path for path in calls}
-    parts = measured(model, set(chosen.values()), timer, budget)
+    calls = innermost(model)
+    try:
+        timer, parts, machine = timed(model, calls, Timer(model.device, cupti=model.cupti), budget)
+    except CuptiFailed as error:
+        # One method for all of a round, and from here on for all rounds: they are compared with each other.
+        print(f"timed with CUDA events instead of CUPTI: {error}", flush=True)
+        model.cupti = False
+        timer, parts, machine = timed(model, calls, Timer(model.device, cupti=False), budget)
     names = Counter(part_name(path) for path in calls)
     in_layers = Counter(part_name(path) for path in calls if layer_of(path) is not None)
-    answer: dict[str, Any] = {
+    return {
         "method": timer.method,
         "layers": model.layers,
         "parts": {
@@ -247,10 +254,31 @@ def _measured(request: dict[str, Any]) -> dict[str, Any]:
             }
             for path, part in parts.items()
         },
+        **machine,
     }
-    if budget:
-        answer |= {"pass_seconds": timer.seconds(model.run, budget), **ceilings(timer, model.device, budget)}
-    return answer
+
+
+def timed(
+    model: Model, calls: list[str], timer: Timer, budget: float
+) -> tuple[Timer, dict[str, dict[str, Any]], dict[str, float]]:
+    """The parts of a pass, and the pass as a whole beside what the machine can do.
+
+    Raises:
+        CuptiFailed: by CUPTI they cannot be timed.
+    """
+    # Of a part that every layer has, the last layer's; some layers share theirs, and it counts for the first.
+    chosen = {part_name(path): path for path in calls}
+    parts = measured(model, set(chosen.values()), timer, budget)
+    if not budget:
+        return timer, parts, {}
+    return (
+        timer,
+        parts,
+        {
+            "pass_seconds": timer.seconds(model.run, budget, graph=False),
+            **ceilings(timer, model.device, budget),
+        },
+    )
 
 
 def part_name(path: str) -> str:

@@ -17,6 +17,8 @@ Judge = Callable[[list[torch.Tensor]], list[tuple[torch.Tensor, torch.Tensor]]]
 
 # What sums of thousands of 32-bit products may be off by.
 _FLOAT32 = 1e-5
+# Scores of attention that are held at once: half a GiB.
+_SCORES = 2**26
 
 
 def difference(
@@ -137,14 +139,24 @@ def attention(
 
 
 def _attended(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float) -> torch.Tensor:
-    """Shapes: q (new, heads, width), k and v (tokens, KV heads, width); the last of each are of one time."""
+    """Shapes: q (new, heads, width), k and v (tokens, KV heads, width); the last of each are of one time.
+
+    In blocks of query tokens: the scores of 32,000 tokens in 32 heads would take 262 GB at once.
+    """
+    new, heads, tokens = q.shape[0], q.shape[1], k.shape[0]
+    rows = max(_SCORES // (heads * tokens), 1)
+    blocks = [_block(q[at : at + rows], k, v, tokens - new + at, scaling) for at in range(0, new, rows)]
+    return torch.cat(blocks)
+
+
+def _block(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, first: int, scaling: float) -> torch.Tensor:
+    """The same for some of the query tokens, of which the first is number ``first`` of all tokens."""
     group = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-    scores = torch.einsum("qhd,khd->hqk", q, k) * scaling
-    new, tokens = q.shape[0], k.shape[0]
-    seen = torch.ones(new, tokens, dtype=torch.bool, device=q.device).tril(tokens - new)
-    weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
-    return torch.einsum("hqk,khd->qhd", weights, v).reshape(new, -1)
+    seen = torch.ones(q.shape[0], k.shape[0], dtype=torch.bool, device=q.device).tril(first)
+    queries = q.unflatten(1, (k.shape[1], group))
+    scores = torch.einsum("qhgd,khd->hgqk", queries, k) * scaling
+    weights = scores.masked_fill_(~seen, -torch.inf).softmax(-1)
+    return torch.einsum("hgqk,khd->qhgd", weights, v).reshape(q.shape[0], -1)
 
 
 def logits(
