@@ -11,7 +11,7 @@ from sglperf.core.catalogue import METRICS
 from sglperf.core.collectives import Message, allreduce_values, message_of
 from sglperf.core.derive import growth
 from sglperf.core.gates import Gate
-from sglperf.core.roofline import PARTS, WHOLE_LAYER, WHOLE_PASS, pass_times, pass_values
+from sglperf.core.roofline import PARTS, WHOLE_LAYER, WHOLE_PASS, beyond_limits, pass_times, pass_values
 from sglperf.core.server_config import ServerConfig
 from sglperf.core.shape import shape_of
 from sglperf.plan import Load
@@ -100,7 +100,7 @@ def answered(config: ServerConfig, workload: Workload, said: Any) -> Answer:
     shape = shape_of(config.model)
     assert shape is not None, "see sglperf.plan.check_ask"
     values = pass_values(pass_times(said), shape, workload.load)
-    return Answer(values, tuple(_wrong(said["parts"])), said["method"])
+    return Answer(values, (*_wrong(said["parts"]), *_beyond(values)), said["method"])
 
 
 def _message(config: ServerConfig, workload: AllReduce) -> Message:
@@ -134,3 +134,14 @@ def _wrong(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[Gate]:
                 f"{part['tolerance']:.2%}: it computes something else",
                 metrics=(*own, *layer, *WHOLE_PASS),
             )
+
+
+def _beyond(values: Mapping[str, float]) -> Iterator[Gate]:
+    """Parts faster than what bounds them: then that was measured wrong, and no share of it means anything."""
+    for name, share in beyond_limits(values).items():
+        shares = tuple(one for one in values if one.endswith(("_limit_share", "_bandwidth_share")))
+        yield Gate(
+            "beyond-limit",
+            f"{name} takes {1 / share:.0%} of the shortest time that the limits measured beside it allow: they are none",
+            metrics=shares,
+        )

@@ -13,7 +13,7 @@ from samples import server
 from sglperf.asking import Answer, answered, request
 from sglperf.config import Settings
 from sglperf.core.gates import Gate
-from sglperf.core.roofline import PassShape, pass_times, pass_values
+from sglperf.core.roofline import PassShape, beyond_limits, cost, pass_times, pass_values
 from sglperf.core.server_config import Model
 from sglperf.core.shape import shape_of
 from sglperf.errors import ConfigError, UsageError
@@ -136,8 +136,8 @@ def said(**parts: dict[str, Any]) -> dict[str, Any]:
         "layers": 2,
         "parts": {"attn": part(0.001), "q_norm": part(), **parts},
         "pass_seconds": 0.01,
-        "copy_bytes_per_second": 1e9,
-        "matmul_flops_per_second": 1e9,
+        "copy_bytes_per_second": 1e12,
+        "matmul_flops_per_second": 1e12,
     }
 
 
@@ -202,6 +202,33 @@ def test_each_wrong_kernel_is_named():
         "q_norm is off from its float64 reference by 3.00% (root mean square), more than 1.00%: it computes "
         "something else",
     ]
+
+
+def test_nothing_is_faster_than_its_limit():
+    """Where a part seems to be, its limit was measured wrong: no share of a limit is believed, every time still is."""
+    shape = shape_of(LLAMA)
+    assert shape is not None
+    answer = said()
+    least = cost("attention", shape, DECODE.load)
+    assert least is not None
+    answer["copy_bytes_per_second"] = least.bytes / (1.25 * 0.002)
+    found = answered(CONFIG, DECODE, answer)
+
+    (gate,) = found.gates
+    assert (gate.code, gate.timing_only) == ("beyond-limit", False)
+    assert gate.sentence == (
+        "attention takes 80% of the shortest time that the limits measured beside it allow: they are none"
+    )
+    gone = {"attention_limit_share", "attention_bandwidth_share"}
+    assert set(found.values) - set(found.believable(found.gates)) == gone
+
+
+@pytest.mark.parametrize(("share", "beyond"), [(0.5, False), (1.1, False), (1.101, True)])
+def test_a_little_beyond_a_limit(share, beyond):
+    """Memory that is only read is faster than a copy, by some percent."""
+    assert beyond_limits({"lm_head_limit_share": share, "lm_head_time": 5.0}) == (
+        {"lm_head": share} if beyond else {}
+    )
 
 
 @pytest.mark.parametrize("model", [replace(LLAMA, config={}), Model("org--x", 50, 1024, path="org/x")])

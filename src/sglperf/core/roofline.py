@@ -32,6 +32,8 @@ PARTS: Mapping[str, str] = {
 
 GEMMS = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 """Parts of a layer that are matrix products."""
+MOST_OF_LIMIT = 1.1
+"""Share of a limit up to which a part may seem to reach: memory that is only read is a little faster than a copy."""
 
 WHOLE_PASS = ("pass_kernel_time", "pass_coverage")
 """Metrics into which every part of a pass enters."""
@@ -213,6 +215,14 @@ def _layer_shares(times: PassTimes) -> dict[str, float]:
         "attention_share": layer["attention"] / whole,
         "gemm_share": sum(layer.get(part, 0.0) for part in GEMMS) / whole,
     }
+
+
+def beyond_limits(values: Mapping[str, float]) -> dict[str, float]:
+    """Part → its share of what bounds it, of those that exceed any such limit; values as of `pass_values`."""
+    shares = {
+        name.removesuffix("_limit_share"): value for name, value in values.items() if "_limit_share" in name
+    }
+    return {part: share for part, share in shares.items() if share > MOST_OF_LIMIT}
 
 
 @dataclass(frozen=True)
