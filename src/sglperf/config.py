@@ -71,6 +71,7 @@ class Settings(BaseModel):
     start_timeout: Annotated[float, Field(gt=0)] = 600
     round_timeout: Annotated[float, Field(gt=0)] = 300
     kernel_seconds: Annotated[float, Field(gt=0)] = 0.1
+    time_limit: Annotated[float, Field(gt=0)] | None = None
 
     servers: dict[str, dict[str, Any]] = {}
     workloads: dict[str, dict[str, int]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from random import Random
@@ -42,7 +43,11 @@ def execute(
     with StreamingClient() as client:
         number, most = 0, plan.starts * len(targets)
         labels: Collection[str] = {config.label for config in plan.configs}
+        clock = Clock(settings.time_limit)
         for launch in range(plan.launches):
+            if not clock.leaves_room():
+                measurements.notes.append(clock.note(launch, plan.launches))
+                break
             jobs = []
             for config, sides in schedule(plan, tuple(targets), launch):
                 for side in sides:
@@ -66,6 +71,27 @@ def execute(
             for some in at_once(jobs, beside):
                 _launch(some, client)
             labels = with_their_groups(plan, still_open(launch + 1))
+
+
+class Clock:
+    """The time that a run may take. No launch is begun that would not end within it, if it took as long as the last one.
+
+    What is measured by then is judged: when a run ends has nothing to do with what it saw, so its error rates hold.
+    """
+
+    def __init__(self, limit: float | None, now: Callable[[], float] = time.monotonic) -> None:
+        self._limit, self._now = limit, now
+        self._begin = self._last = now()
+
+    def leaves_room(self) -> bool:
+        """Whether there is time for another launch; asked before each, the first included."""
+        now = self._now()
+        taken, self._last = now - self._last, now
+        return self._limit is None or now - self._begin + taken <= self._limit
+
+    def note(self, made: int, planned: int) -> str:
+        """What a person is told of it."""
+        return f"ended after {made} of {planned} launches: another one would not fit in {self._limit:g} s (--time-limit)"
 
 
 def with_their_groups(plan: Plan, labels: Collection[str]) -> frozenset[str]:

@@ -89,12 +89,14 @@ class Measurements:
     Attributes:
         failures: (side, config) → why its launches stopped.
         seconds: where the wall time went: ``start``, ``load``, ``warm-up``, ``stop``.
+        notes: what a person should be told of how it went.
     """
 
     launches: list[Launch] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
     failures: dict[tuple[str, str], Gate] = field(default_factory=dict)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    notes: list[str] = field(default_factory=list)
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:

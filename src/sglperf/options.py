@@ -44,6 +44,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add("--rounds", metavar="N", help="rounds per launch")
     add(
+        "--time-limit",
+        metavar="SECONDS",
+        help="begin no launch that would not end within it, and judge what was measured",
+    )
+    add(
         "--why",
         metavar="WHEN",
         help="with --base and --head, profile both: auto (default; once a timing changed), always or off",
@@ -89,7 +94,7 @@ def given_options(config: pytest.Config) -> dict[str, Any]:
         name: config.getoption(f"--{name.replace('_', '-')}")
         for name in (
             "target", "base", "head", "sglang_repo", "target_mode", "profile", "model",
-            "launches", "rounds", "why", "ncu", "nsys", "baseline", "baseline_dir", "results_dir",
+            "launches", "rounds", "time_limit", "why", "ncu", "nsys", "baseline", "baseline_dir", "results_dir",
         )
     }  # fmt: skip
     lists: dict[str, tuple[str, Callable[[str], Any]]] = {

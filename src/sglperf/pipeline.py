@@ -146,7 +146,16 @@ def run(
         contrasts=compared,
         figures=known,
         claims=checked_claims(claims, plan, known),
-        notes=tuple(dict.fromkeys([*site.notes, *machine_note(plan, verdicts), *_target_notes(targets)])),
+        notes=tuple(
+            dict.fromkeys(
+                [
+                    *site.notes,
+                    *machine_note(plan, verdicts),
+                    *_target_notes(targets),
+                    *measurements.notes,
+                ]
+            )
+        ),
     )
     folder.append("end", {"verdicts": {name: verdict.status for name, verdict in verdicts.items()}})
     folder.write_json("run.json", run_document(outcome, settings, targets, site))

@@ -134,3 +134,14 @@ def test_one_dies(suite: Suite, good: Path, tmp_path: Path, side: str, said: str
     other = "base" if side == "head" else "head"
     assert rounds.count(other) == 4 * 2 * 2
     assert rounds.count(side) < 4
+
+
+def test_time_is_over(suite: Suite, good: Path) -> None:
+    """No launch is begun that would not end in time; what was measured is judged and kept, with the reason."""
+    ended = suite.run("-m", "decode", f"--target={good}", "--time-limit=0.1")
+    assert ended.code == 0, ended.output
+    assert {one["index"] for one in ended.run["launches"]} == {0}
+    assert set(ended.statuses().values()) == {"new"}
+    assert "ended after 1 of 4 launches: another one would not fit in 0.1 s (--time-limit)" in " ".join(
+        ended.output.split()
+    )
