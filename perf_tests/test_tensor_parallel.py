@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from sglperf import AllReduce, Decode, Measure, Prefill, Server
+from sglperf import AllReduce, Decode, DecodeTrace, Measure, Prefill, Server
 
 pytestmark = pytest.mark.tp
 
@@ -32,6 +32,14 @@ def test_work(server: Server, measure: Measure, streams: int) -> None:
     """Each set computes as many tokens as it did, and holds as many."""
     measure(Decode(streams=streams)).expect(
         "completion_tokens", "prefill_tokens", "decode_tokens", "kv_capacity_tokens"
+    )
+
+
+@pytest.mark.server("scaling")
+def test_step(server: Server, measure: Measure) -> None:
+    """A decode step launches and waits no more often than it did; what part of it collectives take is shown."""
+    measure(DecodeTrace(streams=8)).expect(
+        "step_operators", "step_kernels", "step_syncs", "step_collective_share", "device_wait_share"
     )
 
 
