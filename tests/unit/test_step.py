@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -197,3 +200,27 @@ def test_spans_are_sets_of_moments(some: list[tuple[int, int]], others: list[tup
     assert covered(one) == covered(list(some))
     assert length(one) == len(covered(one))
     assert covered(common(one, other)) == covered(one) & covered(other)
+
+
+def recorded(name: str) -> dict[str, float]:
+    """Steps of SGLang 0.5.17 serving the shape of Llama 3 8B to eight streams on H100, from `pytest -m tp -k test_step`."""
+    content = gzip.decompress((Path(__file__).parents[1] / "data" / name).read_bytes())
+    return values(json.loads(content)["traceEvents"])
+
+
+def test_a_recorded_step_on_one_gpu() -> None:
+    """32 layers of 14 kernels, with what is before and after them: the host waits once, and its work is hidden."""
+    found = recorded("trace_h100_decode.json.gz")
+    assert [found[f"step_{name}"] for name in ("operators", "kernels", "syncs")] == [130, 471, 1]
+    assert found["step_gemm_share"] == pytest.approx(0.837, abs=0.001)
+    assert found["step_attention_share"] == pytest.approx(0.088, abs=0.001)
+    assert found["step_collective_share"] == 0
+    assert found["hidden_host_share"] > 0.95
+
+
+def test_a_recorded_step_on_two_gpus() -> None:
+    """Two all-reduces a layer and one for the embedding, and the logits gathered, are most of what is more."""
+    found = recorded("trace_2xh100_decode.json.gz")
+    assert [found[f"step_{name}"] for name in ("operators", "kernels", "syncs")] == [136, 471 + 66, 1]
+    assert found["step_collective_share"] == pytest.approx(0.133, abs=0.001)
+    assert found["step_gemm_share"] == pytest.approx(0.661, abs=0.001)
