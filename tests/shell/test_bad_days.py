@@ -5,7 +5,9 @@ The server is a double (tests/shell/double.py), since SGLang does not die or han
 
 from __future__ import annotations
 
+import contextlib
 import json
+import secrets
 import shutil
 import subprocess
 import sys
@@ -44,23 +46,26 @@ def suite(tmp_path: Path) -> Suite:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
-    """No process that a run started is there five seconds after it."""
-    before = {process.pid for process in psutil.process_iter()}
-    yield
-    assert gone(lambda: _started_since(before)), [process.cmdline() for process in _started_since(before)]
+def ours(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[psutil.Process]]]:
+    """What this test has started and is still there; five seconds after the test that is nothing.
+
+    A variable of the environment tells it from what other tests have started: it is handed down to every process,
+    in whatever session and below whomever.
+    """
+    mark = secrets.token_hex(8)
+    monkeypatch.setenv("STARTED_BY", mark)
+
+    def running() -> list[psutil.Process]:
+        return [process for process in psutil.process_iter() if _started_by(process) == mark]
+
+    yield running
+    assert gone(running), [process.cmdline() for process in running()]
 
 
-def _started_since(before: set[int]) -> list[psutil.Process]:
-    return [p for p in psutil.process_iter() if p.pid not in before and _words_of_ours(p)]
-
-
-def _words_of_ours(process: psutil.Process) -> bool:
-    try:
-        words = " ".join(process.cmdline())
-    except psutil.Error:
-        return False
-    return "sglang.launch_server" in words or "sglperf" in words
+def _started_by(process: psutil.Process) -> str | None:
+    with contextlib.suppress(psutil.Error):  # of another user, a zombie, or gone
+        return process.environ().get("STARTED_BY")
+    return None
 
 
 def gone(left: Callable[[], list[psutil.Process]], seconds: float = 5.0) -> bool:
@@ -213,12 +218,13 @@ def test_interrupted(recorded: Suite, target: str) -> None:
     assert ended.journal[-1]["kind"] == "interrupted"
 
 
-def test_killed(recorded: Suite, target: str) -> None:
+def test_killed(recorded: Suite, target: str, ours: Callable[[], list[psutil.Process]]) -> None:
     """After kill -9 of pytest no server or client is left after five seconds, and the journal is whole."""
     process = recorded.start("-m", "decode", target, "--rounds=500")
     folder = _await_rounds(recorded, process)
     started = psutil.Process(process.pid).children(recursive=True)
     assert len(started) >= 3, started  # the client, the guardian and the server
+    assert set(started) <= set(ours())  # so each of them would be seen, were it left by another test
     process.kill()
     process.communicate()
     assert gone(lambda: [child for child in started if child.is_running() and child.status() != "zombie"])

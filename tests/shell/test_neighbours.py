@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import psutil
 
@@ -22,46 +23,59 @@ print(subprocess.Popen([sys.executable, "-c", {SPIN!r}], stdout=subprocess.DEVNU
 
 
 @contextmanager
-def spinning_child() -> Iterator[None]:
+def spinning_child() -> Iterator[psutil.Process]:
     with subprocess.Popen([sys.executable, "-c", SPIN]) as child:
         try:
-            yield
+            yield psutil.Process(child.pid)
         finally:
             child.kill()
 
 
 @contextmanager
-def spinning_stranger() -> Iterator[None]:
-    pid = int(subprocess.check_output([sys.executable, "-c", STRANGER]))
+def spinning_stranger() -> Iterator[psutil.Process]:
+    stranger = psutil.Process(int(subprocess.check_output([sys.executable, "-c", STRANGER])))
     try:
-        yield
+        yield stranger
     finally:
-        psutil.Process(pid).kill()
+        stranger.kill()
 
 
-def shares(seconds: float) -> tuple[float, float]:
-    """Of all processors: what the watch calls foreign, and what was busy in all."""
-    watch, busy, begin = NeighbourWatch(), busy_seconds(), time.monotonic()
+@dataclass(frozen=True)
+class Shares:
+    """Of all processors: what the watch calls foreign, what these processes used, and what was busy in all."""
+
+    foreign: float
+    used: float
+    busy: float
+
+
+def shares(spinners: list[psutil.Process], seconds: float = 1.0) -> Shares:
+    """What is seen in that time, whatever else this machine does."""
+    time.sleep(0.3)
+    watch, begin = NeighbourWatch(), time.monotonic()
+    used, busy = _seconds(spinners), busy_seconds()
     time.sleep(seconds)
+    used, busy = _seconds(spinners) - used, busy_seconds() - busy
     foreign = watch.foreign_share()
-    cpus = len(os.sched_getaffinity(0))
-    return foreign, (busy_seconds() - busy) / ((time.monotonic() - begin) * cpus)
+    capacity = (time.monotonic() - begin) * len(os.sched_getaffinity(0))
+    return Shares(foreign, used / capacity, busy / capacity)
+
+
+def _seconds(processes: list[psutil.Process]) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 def test_a_child_is_no_neighbour() -> None:
     """What this process and its children use is not counted as foreign."""
     with ExitStack() as spinning:
-        for _ in os.sched_getaffinity(0):
-            spinning.enter_context(spinning_child())
-        time.sleep(0.3)
-        foreign, busy = shares(1.0)
-    assert busy > 0.8
-    assert foreign < 0.5 * busy
+        seen = shares([spinning.enter_context(spinning_child()) for _ in os.sched_getaffinity(0)])
+    assert seen.used > 0
+    assert seen.foreign < seen.busy - 0.5 * seen.used
 
 
 def test_a_stranger_is_one() -> None:
     """What a process outside this tree uses is counted as foreign."""
-    with spinning_stranger():
-        time.sleep(0.3)
-        foreign, _ = shares(1.0)
-    assert foreign > 0.5 / len(os.sched_getaffinity(0))
+    with spinning_stranger() as stranger:
+        seen = shares([stranger])
+    assert seen.used > 0
+    assert seen.foreign > 0.5 * seen.used
