@@ -20,7 +20,6 @@ GPU = {
     "rounds": 1,
     "round_retries": 1,
     "sweeps": {"streams": [1]},
-    "client_lag_share": 1000.0,  # nor does it matter how busy this machine is
 }
 NVML = Path(__file__).parent / "nvml_double"
 OTHERS = tuple(file.name for file in (ROOT / "perf_tests").glob("test_*.py") if file.name != "test_decode.py")
