@@ -18,13 +18,13 @@ import yaml
 ROOT = Path(__file__).parents[2]
 # Of the profile for runs on the double.
 SMALL = {
-    # Nothing is measured here, so neighbours may do as they like, and the client be as late as they make it.
+    # Nothing is measured here, so neighbours may do as they like, the client be late, and all of it take its time.
     "foreign_cpu_share": 1.0,
     "client_lag_share": 1000.0,
     "launches": 2,
     "rounds": 2,
-    "start_timeout": 30,
-    "round_timeout": 20,
+    "start_timeout": 120,
+    "round_timeout": 60,
     "workloads": {
         "decode": {"prompt_tokens": 64, "new_tokens": 12},
         "prefill": {"requests": 2},

@@ -202,7 +202,7 @@ def test_two_runs_on_one_gpu(suite: Suite, target: str) -> None:
     assert not any(line["kind"] == "launch" for line in second.journal)
 
 
-def _until(condition: Any, seconds: float = 30.0) -> None:
+def _until(condition: Any, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)
