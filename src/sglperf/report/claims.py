@@ -114,7 +114,9 @@ def _unit(claim: Claim) -> str:
 
 
 def _measured(one: Checked) -> str:
-    values = [figure.value for figure, _ in one.figures]
+    """The range of the figures that count."""
+    counts = one.standing is not Standing.NOT_MEASURED
+    values = [figure.value for figure, _ in one.figures if counts]
     if len(values) < 2:
         return "".join(_shown(value, _unit(one.claim)) for value in values)
     return f"{_range(min(values), max(values), _unit(one.claim))} ({len(values)})"
