@@ -16,18 +16,19 @@ from suite import Ended, Suite
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("sglang") is None, reason="needs SGLang in this environment"
 )
-LENGTHS = {"prompt_tokens": 32, "new_tokens": 16, "ttft_objective_ms": 500, "tpot_objective_ms": 50}
+LENGTHS = {"prompt_tokens": 32, "new_tokens": 16, "ttft_objective_ms": 200, "tpot_objective_ms": 20}
 SMALL = {
-    "launches": 2,
-    "rounds": 2,
+    "launches": 4,  # the fewest that a verdict on pairs takes
+    "rounds": 1,
     "workloads": {
         "decode": {"prompt_tokens": 32, "new_tokens": 48},
         "closed-loop": {"requests": 80, **LENGTHS},
+        "saturation": {"requests": 48, "concurrency": 16, **LENGTHS},
     },
     "sweeps": {"streams": [1], "concurrency": [16]},
 }
 # One stream, and sixteen requests in flight.
-ASKED = "(test_decode and (test_inter_token_latency or test_work)) or (test_serving and (closed_loop or test_work))"
+ASKED = "(test_decode and (test_inter_token_latency or test_work)) or (test_serving and (closed_loop or test_work or saturation))"
 
 
 def judged(ended: Ended, workload: str) -> dict[str, str]:

@@ -25,7 +25,7 @@ LEAST_REQUESTS = 20
 """Requests that a window must hold."""
 LATEST_BEGIN = 1 / 3
 """Share of the load's time by which a steady state must have begun."""
-UNSERVED_SHARE = 0.2
+UNSERVED_SHARE = 0.3
 """Share of the requests arriving in the window that may be left over at its end, without the server being saturated."""
 SERIES_POINTS = 24
 """Of a quantity over time."""
@@ -61,7 +61,7 @@ def steady_window(requests: Sequence[RequestObservation], service: Service) -> W
     the quantity has first reached its own mean over the round (crossing of the mean: Fishman 1973; Wilson and Pritsker
     1978). In an open loop the quantity is the number in flight; in a closed one, where that is given, the number that
     decode. After the last request has been sent the server drains. MSER (White 1997) is the usual rule for longer
-    series; on rounds of some seconds it is less certain of either answer (docs/serving.md).
+    series; on rounds of some seconds it leaves more of the error (docs/serving.md).
     """
     since, end = min(r.sent for r in requests), max(r.sent for r in requests)
     if not service.stationary or end <= since:

@@ -36,7 +36,7 @@ class Service:
     Attributes:
         objective: for the goodput.
         open: whether requests were sent at times of their own; else so many were kept in flight.
-        stationary: whether the load is the same throughout, so that there is a steady state to be found.
+        stationary: whether the load is even enough for a steady state to be found; else all of it is looked at.
     """
 
     objective: Objective

@@ -123,7 +123,7 @@ class OpenLoop(Traffic):
 
     @property
     def service(self) -> Service:
-        return Service(self.objective, open=True, stationary=self.arrivals != "ramp")
+        return Service(self.objective, open=True, stationary=self.arrivals == "poisson")
 
     def plan(self, *, seed: int, vocab_size: int) -> RoundPlan:
         assert self.requests is not None
