@@ -177,6 +177,7 @@ sizes = {
     "answers": st.integers(0, 10**4).map(float),
     "req": st.floats(0, 1e5),
     "req/s": st.floats(1e-3, 1e6),
+    "B": st.floats(1, 1e12),
     "B/s": st.floats(1, 1e14),
     "FLOP/s": st.floats(1, 1e17),
 }
