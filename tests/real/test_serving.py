@@ -23,12 +23,11 @@ SMALL = {
     "workloads": {
         "decode": {"prompt_tokens": 32, "new_tokens": 48},
         "closed-loop": {"requests": 80, **LENGTHS},
-        "saturation": {"requests": 48, "concurrency": 16, **LENGTHS},
     },
     "sweeps": {"streams": [1], "concurrency": [16]},
 }
 # One stream, and sixteen requests in flight.
-ASKED = "(test_decode and (test_inter_token_latency or test_work)) or (test_serving and (closed_loop or test_work or saturation))"
+ASKED = "(test_decode and (test_inter_token_latency or test_work)) or (test_serving and (closed_loop or test_work))"
 
 
 def judged(ended: Ended, workload: str) -> dict[str, str]:
