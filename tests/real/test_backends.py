@@ -110,7 +110,7 @@ def test_sound_backends(suite: Suite) -> None:
     assert all(0.6 < one["pass_coverage"] < 1.4 for one in passes)
 
 
-@pytest.fixture(params=[1, 16, 64])
+@pytest.fixture(params=[16, *(pytest.param(size, marks=pytest.mark.nightly) for size in (1, 64))])
 def triton(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Worker]:
     """Triton's kernels through its interpreter, which knows no bf16: it computes with the bits of one as if of an int."""
     settings = load_settings(
