@@ -28,7 +28,7 @@ def comment(folder: Path, link: str) -> str:
 def harmless(text: str) -> str:
     """No mention (@name), no reference (#12, GH-12), no tag but those of a folded table."""
     broken = re.sub(r"(@|#(?=\d)|\bGH-(?=\d))", "\\1\u200b", text, flags=re.IGNORECASE)
-    return re.sub(r"<(?!/?(details|summary)>)", "&lt;", broken)
+    return re.sub(r"(?<!\\)<(?!/?(details|summary)>)", "&lt;", broken)
 
 
 def main(arguments: list[str]) -> int:

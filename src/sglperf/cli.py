@@ -77,37 +77,6 @@ def claims(
         _say(claims_text(checked, kept.left_out, colour=sys.stdout.isatty()))
 
 
-@app.command()
-def issues(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER...", help="Folders of runs, or above them.", exists=True)
-    ],
-    known: Annotated[
-        Path | None,
-        typer.Option(
-            "--open",
-            metavar="FILE",
-            help="What `gh issue list --json number,body` printed; without it, no issue is open.",
-        ),
-    ] = None,
-    link: Annotated[
-        str | None, typer.Option(metavar="URL", help="Where the runs were made, to be named in the texts.")
-    ] = None,
-    json: JsonFile = None,
-) -> None:
-    """Say which issues the regressed areas need: one each, opened, brought up to date or closed. Touches none."""
-    from sglperf.report.issue import steps_text
-    from sglperf.tracking import issues as planned
-    from sglperf.tracking import read_issues, read_night
-
-    night = read_night(runs)
-    found = planned(night, read_issues(known) if known else (), link)
-    if json is not None:
-        _write(json, dumps({"steps": [one.to_dict() for one in found], "left_out": night.left_out}))
-    if json != Path("-"):
-        _say(steps_text([one.step for one in found], night.left_out))
-
-
 @app.command(context_settings=PASSING)
 def calibrate(
     context: typer.Context,
@@ -163,6 +132,37 @@ def compare(
     if json is not None and folder is not None:
         _write(json, comparison_json(read_run(folder), str(folder)))
     raise SystemExit(code)
+
+
+@app.command()
+def issues(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="Folders of runs, or above them.", exists=True)
+    ],
+    known: Annotated[
+        Path | None,
+        typer.Option(
+            "--open",
+            metavar="FILE",
+            help="What `gh issue list --json number,body` printed; without it, no issue is open.",
+        ),
+    ] = None,
+    link: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where the runs were made, to be named in the texts.")
+    ] = None,
+    json: JsonFile = None,
+) -> None:
+    """Say which issues the regressed areas need: one each, opened, brought up to date or closed. Touches none."""
+    from sglperf.report.issue import steps_text
+    from sglperf.tracking import issues as planned
+    from sglperf.tracking import read_issues, read_night
+
+    night = read_night(runs)
+    found = planned(night, read_issues(known) if known else (), link)
+    if json is not None:
+        _write(json, dumps({"steps": [one.to_dict() for one in found], "left_out": night.left_out}))
+    if json != Path("-"):
+        _say(steps_text([one.step for one in found], night.left_out))
 
 
 @app.command(context_settings=PASSING)

@@ -304,7 +304,7 @@ def test_a_page_and_a_comment_are_cut_where_github_would_refuse_them(checkout: C
 
 def test_a_comment(checkout: Checkout) -> None:
     """The newest run's summary, with a link, on the number that was given; names notify nobody."""
-    text = "## run\n- by @octocat, see #12 and GH-7 <img src=x>\n\n<details><summary>All</summary>\n\n| a |\n\n</details>\n"
+    text = "## run\n- by @octocat, see #12 and GH-7 <img src=x>\n- \\<b> \\#3\n\n<details><summary>All</summary>\n\n| a |\n\n</details>\n"
     summary(checkout.folder / "results", "20260101-000000-1", "older\n")
     summary(checkout.folder / "results", "20260102-000000-1", text)
     assert checkout.run("comment.py", "results", NUMBER="42", LINK="https://example.org/1").code == 0
@@ -318,7 +318,8 @@ def test_a_comment(checkout: Checkout) -> None:
         "",
         "## run",
         "- by @\u200boctocat, see #\u200b12 and GH-\u200b7 &lt;img src=x>",
-        *text.splitlines()[2:],
+        "- \\<b> \\#\u200b3",
+        *text.splitlines()[3:],
     ]
 
 

@@ -246,6 +246,18 @@ def test_no_body_is_longer_than_github_takes(metrics):
     assert "; and" in comment
 
 
+@pytest.mark.parametrize(("profiles", "rows"), [(4, 50), (12, 10), (50, 2), (110, 0)])
+def test_many_profiles_have_shorter_tables(profiles, rows):
+    """So that each has one, and what to do stands at the end."""
+    cases = {f"{'m' * 200}/{number}": timing(ratio=1 + number / 100) for number in range(1, 61)}
+    text = body(*(run(cases, f"p{number}") for number in range(profiles)))
+
+    assert len(text.encode()) <= LIMIT
+    assert text.count("| `m") == rows * profiles
+    assert text.count("### `p") == profiles
+    assert text.endswith("have it reviewed.\n")
+
+
 def test_a_marker_is_read_back():
     """Also from what GitHub made of its line ends; never from further down, and never from another's issue."""
     line = "<!-- sglperf:regressed area=tp cases=0a0b0c0d,ffffffff -->"

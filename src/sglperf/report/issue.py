@@ -23,7 +23,7 @@ _ROWS = (50, 10, 2, 0)  # of each profile's table, until all fits
 _MOST_NAMED = 20
 _MOST_CHARACTERS = 300  # of one name or sentence
 # Only the first line counts: what a run says may hold anything.
-_MARKER = re.compile(r"\A<!-- sglperf:regressed area=([a-z]+) cases=([0-9a-f,]*)( and more)? -->")
+_MARKER = re.compile(r"<!-- sglperf:regressed area=([a-z]+) cases=([0-9a-f,]*)( and more)? -->")
 
 Document = Mapping[str, Any]
 
@@ -72,7 +72,7 @@ def steps_text(steps: Sequence[Step], left_out: Mapping[str, str]) -> str:
 
 def parse_marker(number: int, body: str) -> Tracked | None:
     """What an issue is about; None where it is not one of ours."""
-    found = _MARKER.match(body.replace("\r\n", "\n"))
+    found = _MARKER.match(body)
     if found is None:
         return None
     keys = frozenset(filter(None, found[2].split(",")))
