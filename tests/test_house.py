@@ -180,6 +180,8 @@ def test_what_every_pytest_loads_is_light():
         "uvloop",
         "httptools",
         "prometheus_client",
+        "matplotlib",
+        "jinja2",
         *HARDWARE,
         *BUILDS,
     }

@@ -18,6 +18,7 @@ import orjson
 from sglperf.bisection_file import Bisection, Step, bisection_folder, read_bisection, write_bisection
 from sglperf.core.bisection import Judged, Side, judge_commit, symptom
 from sglperf.errors import MeasurementError, UsageError
+from sglperf.reporting import keep_bisection_report
 from sglperf.suite_process import last_lines, run_pytest
 from sglperf.target.history import Commit, History, describe, diffstat, history, next_candidate, parent
 
@@ -66,6 +67,8 @@ def bisect(good: str, bad: str, repository: Path, arguments: Sequence[str], resu
         bisection = _narrowed(work, bisection)
         bisection = replace(_confirmed(work, bisection), finished=True)
         write_bisection(folder, bisection)
+        for note in keep_bisection_report(folder):
+            say(note)
     culprit = bisection.culprit
     return Found(
         bisection,

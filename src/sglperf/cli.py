@@ -77,6 +77,25 @@ def claims(
         _say(claims_text(checked, kept.left_out, colour=sys.stdout.isatty()))
 
 
+@app.command()
+def report(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a run, or of a bisection, below results/.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to (default: report.html in that folder).")
+    ] = None,
+) -> None:
+    """Draw a run's page again, from its run.json and journal. Starts nothing."""
+    from sglperf.reporting import REPORT, draw
+
+    folder = run if run.is_dir() else run.parent
+    text = draw(folder)
+    _write(output or folder / REPORT, text)
+    if output != Path("-"):
+        _say(f"{output or folder / REPORT}\n")
+
+
 @app.command(context_settings=PASSING)
 def calibrate(
     context: typer.Context,

@@ -88,6 +88,7 @@ class Settings(BaseModel):
     baseline: Literal["compare", "extend", "record", "off"] = "compare"
     baseline_dir: Path = Path("baselines")
     results_dir: Path = Path("results")
+    html_report: bool = True
     strict: bool = False
 
     origins: dict[str, str] = {}

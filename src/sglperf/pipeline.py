@@ -34,6 +34,7 @@ from sglperf.measurements import Measurements, Progress
 from sglperf.plan import Place, Plan
 from sglperf.predicting import check_predictable
 from sglperf.report.document import run_document
+from sglperf.reporting import keep_report
 from sglperf.server.arguments import refused_arguments
 from sglperf.store import BaselineFolder, RunFolder
 from sglperf.target.build import Target
@@ -169,7 +170,9 @@ def run(
         seconds = {**measurements.seconds, "total": time.monotonic() - begin}
         outcome = replace(outcome, explanations=found, seconds=seconds)
         folder.write_json("run.json", run_document(outcome, settings, targets, site))
-    return outcome
+    progress("writing the report")
+    notes = keep_report(folder.path, page=settings.html_report)
+    return replace(outcome, notes=(*outcome.notes, *notes))
 
 
 def _links(site: Site) -> dict[str, str]:

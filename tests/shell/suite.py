@@ -18,6 +18,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 # Of the profile for runs on the double.
 SMALL = {
+    "html_report": False,  # a page costs seconds; tests of it ask for it
     # Nothing is measured here, so neighbours may do as they like, the client be late, and all of it take its time.
     "foreign_cpu_share": 1.0,
     "client_lag_share": 1000.0,

@@ -10,6 +10,7 @@ from sglperf import __version__
 from sglperf.core.claim import Checked
 from sglperf.core.contrast import Contrast
 from sglperf.core.explanation import Explanation
+from sglperf.report.roofline import pass_entries
 
 if TYPE_CHECKING:
     from sglperf.config import Settings
@@ -50,6 +51,7 @@ def run_document(
         "contrasts": [_contrast(one) for one in outcome.contrasts],
         "figures": [asdict(one) for one in outcome.figures],
         "claims": [claim_entry(one) for one in outcome.claims],
+        "passes": list(pass_entries(outcome.measured)),
         "nsight": [asdict(one) for one in outcome.looks_deeper],
         "baselines_recorded": list(outcome.recorded),
     }

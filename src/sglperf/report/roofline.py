@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
-from sglperf.core.roofline import PassShape, pass_parts
+from sglperf.core.roofline import PassPart, PassShape, pass_parts
 from sglperf.core.shape import shape_of
 from sglperf.report.quantity import quantity
 
@@ -30,6 +30,38 @@ def roofline_parts(measured: Measured) -> Iterator[str | Table | Text]:
 def heads_a_pass(ask: Ask) -> bool:
     """Whether a pass of which all kernels were asked for is shown for it."""
     return ask.metric == "pass_kernel_time" and _load(ask) is not None
+
+
+def pass_entries(measured: Measured) -> Iterator[dict[str, Any]]:
+    """The same as plain values, of each pass: limits, and each kernel's time and least cost."""
+    for ask in measured.plan.asks:
+        rounds = [one for one in measured.rounds("head", ask) if ask.metric in one.values]
+        shape, load = shape_of(ask.config.model), _load(ask)
+        if not heads_a_pass(ask) or not rounds or shape is None or load is None:
+            continue
+        values = {name: median(one.values[name] for one in rounds) for name in rounds[0].values}
+        yield {
+            "config": ask.config.label,
+            "workload": ask.workload.label,
+            "method": rounds[0].method,
+            "rounds": len(rounds),
+            "copy_bandwidth": values["copy_bandwidth"],
+            "matmul_rate": values["matmul_rate"],
+            "parts": [_entry(part) for part in pass_parts(values, shape, load)],
+        }
+
+
+def _entry(part: PassPart) -> dict[str, Any]:
+    return {
+        "name": part.name,
+        "calls": part.calls,
+        "seconds": part.seconds,
+        "share": part.share,
+        "bytes": part.cost.bytes if part.cost else None,
+        "flops": part.cost.flops if part.cost else None,
+        "limit_share": part.limit_share,
+        "binding": part.binding,
+    }
 
 
 def _load(ask: Ask) -> PassShape | None:
