@@ -22,7 +22,7 @@ from sglperf.report.html.drawing import (
     log_ticks,
     plot,
 )
-from sglperf.report.html.run import Kept, Run
+from sglperf.report.html.run import Kept, Run, sources
 from sglperf.report.quantity import quantity
 
 MOST_WORKLOADS = 6
@@ -48,7 +48,7 @@ def distributions(run: Run) -> Iterator[Plot]:
             yield plot(
                 figure,
                 f"{workload} · {config}",
-                f"A line for each launch, as launches are what differs: {_sources(rounds)}; {counted(count, 'request')}."
+                f"A line for each launch, as launches are what differs: {sources(rounds)}; {counted(count, 'request')}."
                 f"{' Base is dashed.' if run.paired else ''}",
                 wide=True,
             )
@@ -81,7 +81,9 @@ def _distribution(
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     if ends:
-        log_ticks(axes, "x", min(ends), max(*ends, min(ends) * 1.2), lambda value: quantity(value, "s"))
+        low, high = min(ends), max(*ends, min(ends) * 1.2)
+        log_ticks(axes, "x", low, high, lambda value: quantity(value, "s"))
+        axes.set_xlim(low / 1.03, high * 1.03)
         axes.xaxis.set_major_formatter(in_unit("s"))
         axes.tick_params(axis="x", labelsize=8)
     legend(axes, loc="lower right")
@@ -95,13 +97,6 @@ def _steps(values: FloatArray) -> tuple[FloatArray, FloatArray]:
         kept = np.linspace(0, late.size - 1, _MOST_STEPS).round().astype(int)
         late, shares = late[kept], shares[kept]
     return np.concatenate([late[:1], late]), np.concatenate([[0.0], shares])
-
-
-def _sources(rounds: Sequence[Kept]) -> str:
-    """Where its numbers are found again."""
-    lines = [one.line for one in rounds if one.line is not None]
-    where = f", lines {min(lines)} to {max(lines)} of journal.jsonl" if lines else ""
-    return counted(len(rounds), "round") + where
 
 
 def curves(run: Run) -> Iterator[Plot]:
@@ -122,7 +117,7 @@ def curves(run: Run) -> Iterator[Plot]:
             yield plot(
                 figure,
                 f"{workload} · {config}",
-                f"Marks: median over rounds; {'; '.join(filter(None, said))} (Theil–Sen, median over rounds). {_sources(rounds)}.",
+                f"Marks: median over rounds; {'; '.join(filter(None, said))} (Theil–Sen, median over rounds). {sources(rounds)}.",
             )
 
 

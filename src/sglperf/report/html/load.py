@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from sglperf.report.html.drawing import BASE, HEAD, SOFT, Plot, counted, drawing, legend, log_ticks, plot
-from sglperf.report.html.run import Kept, Run
+from sglperf.report.html.drawing import BASE, HEAD, SOFT, Plot, drawing, legend, log_ticks, plot
+from sglperf.report.html.run import Kept, Run, sources
 
 MOST = 6
 _LOOKS = {"base": (BASE, "--", "s"), "head": (HEAD, "-", "o")}
@@ -49,7 +49,7 @@ def _batch(title: str, rounds: Sequence[Kept]) -> Plot:
         axes.set_xlabel("of the load's time")
         axes.set_ylabel("requests that decode")
         legend(axes, loc="lower center", ncols=2)
-        return plot(figure, title, f"A line for each round: {_where(rounds)}.")
+        return plot(figure, title, f"A line for each round: {sources(rounds)}.")
 
 
 def _search(title: str, rounds: Sequence[Kept]) -> Plot:
@@ -74,9 +74,4 @@ def _search(title: str, rounds: Sequence[Kept]) -> Plot:
         axes.set_xlabel("requests a second, offered")
         axes.set_ylabel("in time")
         legend(axes, loc="lower left")
-        return plot(figure, title, f"A line for each search, a dotted one where it ended: {_where(rounds)}.")
-
-
-def _where(rounds: Sequence[Kept]) -> str:
-    lines = [str(one.line) for one in rounds if one.line is not None]
-    return counted(len(rounds), "round") + (f", lines {', '.join(lines)} of journal.jsonl" if lines else "")
+        return plot(figure, title, f"A line for each search, a dotted one where it ended: {sources(rounds)}.")

@@ -44,10 +44,10 @@ def _roofline(one: Mapping[str, Any], parts: list[Mapping[str, Any]]) -> Plot:
         for at, part in enumerate(parts):
             where = intensities[at], rates[at]
             axes.plot(*where, "o", color=HEAD, markersize=3 + 9 * part["share"] ** 0.5, alpha=0.8)
-            side = "left" if at % 2 == 0 else "right"  # neighbours would else write over one another
+            above = at % 2 == 0  # neighbours would else write over one another
             axes.annotate(
-                shorter(part["name"], 24), where, xytext=(7 if side == "left" else -7, 0), textcoords="offset points",
-                fontsize=7, ha=side, va="center",
+                shorter(part["name"], 24), where, xytext=(0, 9 if above else -10), textcoords="offset points",
+                fontsize=7, ha="center", va="center",
             )  # fmt: skip
         log_ticks(axes, "x", low, high, lambda value: f"{value:g}")
         log_ticks(axes, "y", min(rates), max(rate, *rates), lambda value: quantity(value, "FLOP/s"))

@@ -8,8 +8,8 @@ from statistics import median
 
 from matplotlib.axes import Axes
 
-from sglperf.report.html.drawing import BAD, GOOD, HEAD, INK, Plot, counted, drawing, in_unit, legend, plot
-from sglperf.report.html.run import Kept, Run
+from sglperf.report.html.drawing import BAD, GOOD, HEAD, INK, Plot, drawing, in_unit, legend, plot
+from sglperf.report.html.run import Kept, Run, sources
 
 _LENGTH = re.compile(r"hit-or-miss-prefix(\d+)-")
 MOST = 4
@@ -44,13 +44,11 @@ def _prefix(config: str, rounds: Sequence[tuple[int, Kept]]) -> Plot:
             axes.set_xticks(lengths, [str(length) for length in lengths])
             axes.minorticks_off()
             axes.set_xlabel("tokens of the prefix")
-        lines = [one.line for _, one in rounds if one.line is not None]
-        where = f", lines {min(lines)} to {max(lines)} of journal.jsonl" if lines else ""
         return plot(
             figure,
             f"Prefix cache · {config}",
             f"Left, marks are rounds and lines their medians. Right, each mark is a request that found something: cached over "
-            f"prompt tokens; the line is all of the prefix. {counted(len(rounds), 'round')}{where}.",
+            f"prompt tokens; the line is all of the prefix. {sources([one for _, one in rounds])}.",
             wide=True,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -150,6 +150,18 @@ def read(document: Mapping[str, Any], journal: Iterable[bytes] | None) -> Run:
             unread += 1
     note = f"{unread} line(s) of journal.jsonl could not be read" if unread else ""
     return Run(document, tuple(found), note)
+
+
+def sources(rounds: Sequence[Kept]) -> str:
+    """How many they are, and where they are found again."""
+    lines = sorted(one.line for one in rounds if one.line is not None)
+    count = f"{len(rounds)} round{'' if len(rounds) == 1 else 's'}"
+    if not lines:
+        return count
+    if len(lines) == 1:
+        return f"{count}, line {lines[0]} of journal.jsonl"
+    listed = ", ".join(map(str, lines)) if len(lines) <= 8 else f"{lines[0]} to {lines[-1]}"
+    return f"{count}, lines {listed} of journal.jsonl"
 
 
 def _kept(line: int | None, round_: Mapping[str, Any], observation: object) -> Kept:

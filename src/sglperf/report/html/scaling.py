@@ -9,6 +9,8 @@ from sglperf.report.html.drawing import DASHES, MARKS, SERIES, SOFT, Plot, drawi
 from sglperf.report.html.run import Run
 
 MOST_LINES = len(SERIES)
+# Where an interval without an end goes: out of the picture.
+_BEYOND = 100.0
 
 
 def efficiencies(run: Run) -> Iterator[Plot]:
@@ -32,7 +34,7 @@ def efficiencies(run: Run) -> Iterator[Plot]:
                 where = [ranks + spread for ranks, _ in points]
                 values = [value for _, (value, *_) in points]
                 below = [value - (low or 0) for _, (value, low, _) in points]
-                above = [(high if high is not None else value) - value for _, (value, _, high) in points]
+                above = [(_BEYOND if high is None else high) - value for _, (value, _, high) in points]
                 axes.errorbar(
                     where, values, yerr=[below, above], color=colour, marker=mark, linestyle=dashes, capsize=3, label=shorter(named, 40)
                 )  # fmt: skip
@@ -49,5 +51,5 @@ def efficiencies(run: Run) -> Iterator[Plot]:
                 figure,
                 f"Scaling efficiency · {metric}",
                 f"Speed-up over how many times as many GPUs there are, on {model} ({group}); 100 % is perfect. Lines are the "
-                f"intervals of paired launches; too few launches tell none.{left}",
+                f"intervals of paired launches; one that leaves the picture has no end, for too few launches.{left}",
             )
