@@ -29,6 +29,12 @@ def test_twice(tmp_path: Path) -> None:
     assert set(first.statuses().values()) == {"new"}
     assert set(suite.baselines()) == AREAS
     assert first.run["claims"], first.output
+    assert first.folder is not None
+    drawn = (first.folder / "report.html").read_text(encoding="utf-8")
+    assert all(
+        f'<section id="{name}"' in drawn
+        for name in ("contrasts", "distributions", "curves", "load", "phases")
+    )
     assert {claim["standing"] for claim in first.run["claims"] if claim["where"]["gpu"]} == {
         "not measured here"
     }

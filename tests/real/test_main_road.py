@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 SMALL = {
+    "html_report": True,
     "launches": 3,
     "rounds": 3,
     "workloads": {
@@ -53,6 +54,11 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Suite:
     assert first.code == 0, first.output
     assert set(first.statuses().values()) == {"new"}
     assert "recorded as baseline" in first.output
+    assert first.folder is not None
+    drawn = (first.folder / "report.html").read_text(encoding="utf-8")
+    assert all(
+        f'<section id="{name}"' in drawn for name in ("series", "distributions", "curves", "environment")
+    )
     assert set(suite.baselines()) == {"decode", "prefill"}
     return suite
 

@@ -18,7 +18,6 @@ import yaml
 ROOT = Path(__file__).parents[2]
 # Of the profile for runs on the double.
 SMALL = {
-    "html_report": False,  # a page costs seconds; tests of it ask for it
     # Nothing is measured here, so neighbours may do as they like, the client be late, and all of it take its time.
     "foreign_cpu_share": 1.0,
     "client_lag_share": 1000.0,
@@ -106,7 +105,8 @@ class Suite:
             (folder / "perf_tests" / name).unlink()
         for name in ("conftest.py", "pyproject.toml"):
             shutil.copy(ROOT / name, folder)
-        base = yaml.safe_load((ROOT / "config/profiles/cpu.yaml").read_text())
+        # Drawing the report costs seconds a run: tests of it ask for it.
+        base = {**yaml.safe_load((ROOT / "config/profiles/cpu.yaml").read_text()), "html_report": False}
         (folder / "config/profiles/small.yaml").write_text(yaml.safe_dump({**base, **profile}))
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:

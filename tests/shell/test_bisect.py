@@ -79,6 +79,10 @@ def test_a_slower_commit(suite: Suite, repository: Path) -> None:
     assert not list((suite.folder / "results").glob("bisect-*/step-*/*/profiles"))
     assert f"first bad commit: {state['culprit'][:9]} 2026-11-25 A. Uthor: number {SLOW_FROM}" in output
     assert "launch_server.py" in output
+    (page,) = (suite.folder / "results").glob("bisect-*/report.html")
+    drawn = page.read_text(encoding="utf-8")
+    assert f"First bad commit: {state['culprit'][:9]} 2026-11-25 A. Uthor: number {SLOW_FROM}" in drawn
+    assert all(f'href="{step["run"]}/report.html"' in drawn for step in state["steps"])
     assert (git(repository, "status", "--porcelain"), git(repository, "rev-parse", "HEAD")) == before
     assert not list(repository.glob(".git/worktrees/*"))
 

@@ -190,7 +190,7 @@ def test_a_baselines_launches_are_in_the_table_and_a_builds_among_the_rounds():
         (["incomparable", "incomparable"], "2 of 2 metrics are not comparable"),
         (["new", "new"], "2 metrics, for the first time: nothing to compare with"),
         (["inconclusive", "improved", "unchanged"], "Nothing is worse in 3 metrics; 1 could not be told"),
-        (["unchanged"], "Nothing is worse in 1 metrics"),
+        (["unchanged"], "Nothing is worse in 1 metric"),
     ],
 )
 def test_the_headline_is_the_worst_that_there_is(statuses, said):

@@ -45,6 +45,7 @@ def headline(run: Run) -> str:
     """The run in a sentence."""
     found = dict(counts(run))
     whole = len(run.cases)
+    metrics = f"{whole} metric{'' if whole == 1 else 's'}"
     if not whole:
         return "Nothing was judged"
     for status, words in (
@@ -53,10 +54,10 @@ def headline(run: Run) -> str:
         ("incomparable", "not comparable"),
     ):
         if found.get(status):
-            return f"{found[status]} of {whole} metrics {'is' if found[status] == 1 else 'are'} {words}"
+            return f"{found[status]} of {metrics} {'is' if found[status] == 1 else 'are'} {words}"
     if found.get("new") == whole:
-        return f"{whole} metrics, for the first time: nothing to compare with"
-    return f"Nothing is worse in {whole} metrics" + (
+        return f"{metrics}, for the first time: nothing to compare with"
+    return f"Nothing is worse in {metrics}" + (
         f"; {found['inconclusive']} could not be told" if found.get("inconclusive") else ""
     )
 
