@@ -26,8 +26,10 @@ from sglperf.report.html.drawing import (
 from sglperf.report.html.run import Run
 
 MOST = 40
-# Farthest from 1 that is drawn; what lies beyond is drawn at the edge, as an arrow.
+# How far from 1 the end of an interval may lie to have the axis reach it, and a ratio. What lies beyond is drawn at the
+# edge, as an arrow.
 _EDGE = 4.0
+_FARTHEST = 50.0
 _LOOKS = {
     "regressed": (BAD, "X"),
     "improved": (GOOD, "P"),
@@ -101,9 +103,7 @@ def forest(title: str, caption: str, lines: Sequence[Line], effect: float | None
     """One under another; with a band of the smallest change that matters, where there is one."""
     with drawing(8.6, 0.9 + 0.24 * len(lines)) as figure:
         axes = figure.add_subplot()
-        ends = [value for one in lines for value in (one.ratio, one.low, one.high) if value]
-        low, high = max(min(ends), 1 / _EDGE), min(max(ends), _EDGE)
-        low, high = min(low, 0.95) / 1.02, max(high, 1.05) * 1.02
+        low, high = _range(lines)
         if effect:
             axes.axvspan(1 / (1 + effect), 1 + effect, color=BAND, linewidth=0)
         axes.axvline(1, color=SOFT, linewidth=1)
@@ -116,6 +116,15 @@ def forest(title: str, caption: str, lines: Sequence[Line], effect: float | None
         axes.set_ylim(len(lines) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         return plot(figure, title, caption, wide=True)
+
+
+def _range(lines: Sequence[Line]) -> tuple[float, float]:
+    """All ratios and 1, as far as they can be drawn together; of intervals, only what is not far out."""
+    ratios = [one.ratio for one in lines]
+    ends = [end for one in lines for end in (one.low, one.high) if end and 1 / _EDGE < end < _EDGE]
+    low = max(min(*ratios, *ends, 0.95), 1 / _FARTHEST)
+    high = min(max(*ratios, *ends, 1.05), _FARTHEST)
+    return low / 1.05, high * 1.05
 
 
 def _draw(axes: Axes, at: int, one: Line, left: float, right: float) -> None:

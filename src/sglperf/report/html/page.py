@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sglperf import __version__
-from sglperf.report.html import digest, surroundings
+from sglperf.report.html import digest, phases, surroundings
 from sglperf.report.html.cases import table_data
 from sglperf.report.html.drawing import Plot
 from sglperf.report.html.forest import forests, speedups
@@ -19,7 +19,6 @@ from sglperf.report.html.latency import curves, distributions
 from sglperf.report.html.load import loads
 from sglperf.report.html.parts import Section
 from sglperf.report.html.passes import rooflines
-from sglperf.report.html.phases import timelines
 from sglperf.report.html.prefix import prefixes
 from sglperf.report.html.run import Run
 from sglperf.report.html.scaling import efficiencies
@@ -32,9 +31,11 @@ _PLOTTED: tuple[tuple[str, str, tuple[Callable[[Run], Iterator[Plot]], ...]], ..
     ("curves", "Inter-token latency along the KV cache", (curves,)),
     ("prefix", "Prefix cache", (prefixes,)),
     ("load", "Under load", (loads,)),
-    ("phases", "One request's life", (timelines,)),
+    ("phases", "One request's life", (phases.timelines,)),
     ("roofline", "Kernels beside the machine's limits", (rooflines,)),
 )
+
+_INTROS = {"phases": phases.MEANING}
 
 
 def run_page(run: Run) -> str:
@@ -57,7 +58,7 @@ def run_page(run: Run) -> str:
 
 def _sections(run: Run) -> Iterator[Section]:
     for name, title, draw in _PLOTTED:
-        yield Section(name, title, plots=list(_drawn(run, draw)))
+        yield Section(name, title, intro=_INTROS.get(name, ""), plots=list(_drawn(run, draw)))
     yield Section("claims", "Claims", tables=list(surroundings.claims(run)))
     yield Section(
         "environment",
