@@ -232,6 +232,20 @@ def test_arrivals_are_read_from_the_journal():
     assert [(prompt, cached) for prompt, cached, _ in one.requests] == [(80, 0), (80, 64)]
 
 
+def test_a_request_that_failed_has_no_latency():
+    """Nor has one of which nothing arrived; the others of its round do."""
+    seen = observation(requests=3)
+    seen["requests"][0]["error"] = "connection reset"
+    seen["requests"][1]["arrivals"], seen["requests"][1]["tokens"] = [], []
+    made = document(case())
+    one = read(made, journal(made, seen)).rounds[0]
+
+    assert len(one.first_tokens) == 1
+    assert len(one.gaps) == 11
+    seen["requests"][2]["error"] = "the same"
+    assert read(made, journal(made, seen)).rounds[0].first_tokens == ()
+
+
 def test_a_torn_line_is_said_and_skipped():
     """A run that was killed while it wrote keeps its other rounds."""
     made = document(case())
