@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -11,15 +10,13 @@ from typing import Annotated
 
 import typer
 
-from sglperf.errors import SglperfError, StoreError, UsageError
+from sglperf.baseline_command import baseline
+from sglperf.console import JsonFile, dumps, say, write
+from sglperf.errors import SglperfError, UsageError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 # Of commands whose further arguments are pytest's.
 PASSING = {"allow_extra_args": True, "ignore_unknown_options": True}
-JsonFile = Annotated[
-    Path | None,
-    typer.Option("--json", metavar="FILE", help="Also write the result to FILE as JSON; - prints only JSON."),
-]
 
 
 def main() -> None:
@@ -47,10 +44,10 @@ def env(json: JsonFile = None) -> None:
 
     check = check_environment(probe_machine(), read_installation(Path(sys.executable)))
     if json is not None:
-        _write(json, environment_json(check))
+        write(json, environment_json(check))
     if json != Path("-"):
         width = shutil.get_terminal_size(fallback=(100, 24)).columns
-        _say(environment_text(check, width=width, color=sys.stdout.isatty()))
+        say(environment_text(check, width=width, color=sys.stdout.isatty()))
 
 
 @app.command()
@@ -72,9 +69,9 @@ def claims(
     kept = figures_of(runs or (), results_dir)
     checked = kept.check(load_claims(config_folder(Path.cwd())))
     if json is not None:
-        _write(json, dumps(claims_json(checked, kept.left_out)))
+        write(json, dumps(claims_json(checked, kept.left_out)))
     if json != Path("-"):
-        _say(claims_text(checked, kept.left_out, colour=sys.stdout.isatty()))
+        say(claims_text(checked, kept.left_out, colour=sys.stdout.isatty()))
 
 
 @app.command()
@@ -127,10 +124,10 @@ def calibrate(
     calibrated = learn(read_run(folder), a_side)
     kept = keep(calibrated, baseline_dir)
     if json is not None:
-        _write(json, dumps(calibrated.family))
+        write(json, dumps(calibrated.family))
     if json != Path("-"):
-        _say(calibration_text(calibrated.family, calibrated.left_out))
-        _say("".join(f"kept in {file}\n" for file in kept))
+        say(calibration_text(calibrated.family, calibrated.left_out))
+        say("".join(f"kept in {file}\n" for file in kept))
 
 
 @app.command(context_settings=PASSING)
@@ -149,7 +146,7 @@ def compare(
     _refuse_options(BASE=base, HEAD=head)
     code, folder = _suite([f"--base={base}", f"--head={head}", *context.args], quiet=json == Path("-"))
     if json is not None and folder is not None:
-        _write(json, comparison_json(read_run(folder), str(folder)))
+        write(json, comparison_json(read_run(folder), str(folder)))
     raise SystemExit(code)
 
 
@@ -235,9 +232,9 @@ def bisect(
     except KeyboardInterrupt:
         raise UsageError("interrupted; the same command goes on from here") from None
     if json is not None:
-        _write(json, bisection_json(found))
+        write(json, bisection_json(found))
     if json != Path("-"):
-        _say(bisection_text(found))
+        say(bisection_text(found))
     confirmed = found.bisection.confirmed
     raise SystemExit(0 if confirmed is not None and confirmed.side is Side.BAD else 3)
 
@@ -284,9 +281,9 @@ def list_(json: JsonFile = None) -> None:
 
     found = provided()
     if json is not None:
-        _write(json, cache_json(found))
+        write(json, cache_json(found))
     if json != Path("-"):
-        _say(cache_text(found, environments_folder()))
+        say(cache_text(found, environments_folder()))
 
 
 @cache.command("prune")
@@ -299,7 +296,10 @@ def prune_(
     from sglperf.target.provision import prune
 
     for one in prune(older * 24 * 3600):
-        _say(f"removed {one.requirement} (Python {one.python}), {one.folder}\n")
+        say(f"removed {one.requirement} (Python {one.python}), {one.folder}\n")
+
+
+app.add_typer(baseline, name="baseline")
 
 
 def _measured(arguments: list[str], *, quiet: bool) -> Path:
@@ -335,32 +335,3 @@ def _suite(arguments: list[str], *, quiet: bool = False) -> tuple[int, Path | No
     with contextlib.redirect_stdout(sys.stderr) if quiet else contextlib.nullcontext():
         code = pytest.main(arguments, plugins=[Catch()])
     return int(code), folders[0] if folders else None
-
-
-def dumps(value: object) -> str:
-    """A dataclass as JSON; what is infinite is null."""
-    import orjson
-
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n"
-
-
-def _write(file: Path, text: str) -> None:
-    if file == Path("-"):
-        _say(text)
-        return
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {file}: {error.strerror}. Name a file in a folder that you can write"
-        ) from error
-
-
-def _say(text: str) -> None:
-    """Print; a full disk or a closed pipe behind stdout is an error of ours, not exit code 1, which means regressed."""
-    try:
-        typer.echo(text, nl=False)
-    except OSError as error:
-        # Else the interpreter flushes what is left at its end, fails again, and ends with 120.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise StoreError(f"cannot write to standard output: {error.strerror}") from error

@@ -69,6 +69,8 @@ class Outcome:
         claims: what the run says of statements about SGLang.
         looks_deeper: what Nsight's tools saw, where they were asked for.
         recorded: baseline files written.
+        results: everything measured that a baseline could hold, each file as it would be: what `sglperf baseline
+            accept` takes from.
         looks: launch counts at which the run was to be judged.
         run: the run's folder name.
         seconds: where the wall time went.
@@ -91,6 +93,7 @@ class Outcome:
     figures: tuple[Figure, ...] = ()
     claims: tuple[Checked, ...] = ()
     looks_deeper: tuple[Look, ...] = ()
+    results: tuple[Baseline, ...] = ()
 
 
 def run(
@@ -147,11 +150,13 @@ def run(
         contrasts=compared,
         figures=known,
         claims=checked_claims(claims, plan, known),
+        results=_results(measured, verdicts, site, folder.name),
         notes=tuple(
             dict.fromkeys(
                 [
                     *site.notes,
                     *machine_note(plan, verdicts),
+                    *_offer(verdicts, settings, folder, paired=paired),
                     *_target_notes(targets),
                     *measurements.notes,
                 ]
@@ -301,6 +306,36 @@ _ACCEPTED = {
     "extend": frozenset({Status.NEW, Status.UNCHANGED, Status.INCONCLUSIVE}),
     "record": frozenset(Status) - {Status.INVALID},
 }
+
+
+def _offer(
+    verdicts: Mapping[str, Verdict], settings: Settings, folder: RunFolder, *, paired: bool
+) -> Iterator[str]:
+    """What became better is never taken by itself: the next run would be judged by it."""
+    better = sum(verdict.status is Status.IMPROVED for verdict in verdicts.values())
+    if better and not paired and settings.baseline in ("compare", "extend"):
+        yield (
+            f"the baseline stays as it was: sglperf baseline accept {folder.path} takes what improved ({better})"
+        )
+
+
+def _results(
+    measured: Measured, verdicts: Mapping[str, Verdict], site: Site, run: str
+) -> tuple[Baseline, ...]:
+    """All that could be accepted, one for each machine and area: what is neither invalid nor predicted."""
+    names = {
+        ask.name
+        for ask in measured.plan.asks
+        if not ask.predicted and (ask.name not in verdicts or verdicts[ask.name].status is not Status.INVALID)
+    }
+    recorded = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    files: dict[tuple[str, str], Baseline] = {}
+    for place in dict.fromkeys(ask.place for ask in measured.plan.asks):
+        fingerprint = site.fingerprints[place[0]]
+        one = to_baseline(measured, place, names, fingerprint, run=run, recorded=recorded)
+        key = (fingerprint.id, place[1])
+        files[key] = files[key].merged(one) if key in files else one
+    return tuple(one for one in files.values() if one.cases)
 
 
 def _record(

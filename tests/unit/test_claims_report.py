@@ -8,7 +8,7 @@ import math
 import pytest
 from samples import A100, figure
 
-from sglperf.cli import dumps
+from sglperf.console import dumps
 from sglperf.core.claim import Claim, check
 from sglperf.core.figure import Figure
 from sglperf.report.claims import claims_json, claims_text

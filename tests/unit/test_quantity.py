@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sglperf.report.quantity import center, quantity
+from sglperf.core.launches import center
+from sglperf.report.quantity import quantity
 
 SCALES = {"s": 1, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "tok/s": 1, "Mtok/s": 1e6, "tok": 1, "": 1}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
@@ -73,8 +73,11 @@ class BaselineCase(_Frozen):
 
     def record(self, metric: str) -> BaselineRecord:
         """The latest acceptance of one metric; what is added to it later is of the same work."""
-        latest = max(self.metrics[metric].samples, key=lambda run: (self.records[run].recorded, run))
-        return self.records[latest]
+        return self.records[self.latest(metric)]
+
+    def latest(self, metric: str) -> str:
+        """The run of that acceptance."""
+        return max(self.metrics[metric].samples, key=lambda run: (self.records[run].recorded, run))
 
     def merged(self, other: BaselineCase, *, extend: bool = False) -> BaselineCase:
         """Both cases' metrics. Where both have one: ``other``'s, or with ``extend`` the samples of both.
@@ -134,6 +137,23 @@ class Baseline(_Frozen):
                 "contexts": {key: value for key, value in contexts.items() if key in used},
             }
         )
+
+    def only(self, names: Collection[str]) -> Baseline:
+        """What is held of these metrics, ``POINT/METRIC``; whatever only others need is dropped."""
+        empty = self.model_copy(update={"cases": {}, "contexts": {}})
+        kept = {
+            point: BaselineCase(records=case.records, metrics=metrics)
+            for point, case in self.cases.items()
+            if (metrics := {key: one for key, one in case.metrics.items() if f"{point}/{key}" in names})
+        }
+        cases = {point: BaselineCase(records={}, metrics={}).merged(case) for point, case in kept.items()}
+        return empty.merged(self.model_copy(update={"cases": cases}))
+
+    def metrics(self) -> Iterator[tuple[str, BaselineMetric, BaselineRecord]]:
+        """``POINT/METRIC``, its samples, and its latest acceptance."""
+        for point, case in sorted(self.cases.items()):
+            for name, metric in sorted(case.metrics.items()):
+                yield f"{point}/{name}", metric, case.record(name)
 
     def loose_ends(self) -> list[str]:
         """Keys that are named and not there."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 from typing import TypeAlias
 
 import numpy as np
@@ -22,6 +23,11 @@ FloatArray: TypeAlias = NDArray[np.float64]
 # Ann. Math. Stat. 35:73) in one step, that keeps 99 % of the information in clean normal rounds.
 FARTHEST = 2.5
 MAD_OF_NORMAL = 0.6745  # median absolute deviation of a standard normal
+
+
+def center(launches: Launches) -> float:
+    """The figure that stands for a side in a table: the median over launches of each launch's median round."""
+    return median(median(launch) for launch in launches if len(launch))
 
 
 def problem(launches: Launches, *, zero_is_possible: bool = False) -> tuple[str, str] | None:

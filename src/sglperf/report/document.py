@@ -53,6 +53,7 @@ def run_document(
         "claims": [claim_entry(one) for one in outcome.claims],
         "passes": list(pass_entries(outcome.measured)),
         "nsight": [asdict(one) for one in outcome.looks_deeper],
+        "results": [one.model_dump(mode="json") for one in outcome.results],
         "baselines_recorded": list(outcome.recorded),
     }
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from statistics import median
 
 _SIZES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
@@ -27,11 +25,6 @@ def quantity(value: float, unit: str) -> str:
     if unit in ("tok", "calls", "answers", "req") and value == int(value) and abs(value) < 1e8:
         return f"{int(value):,} {unit}".replace(",", " ")
     return f"{_digits(value)} {unit}"
-
-
-def center(launches: Sequence[Sequence[float]]) -> float:
-    """The figure that stands for a side in a table: the median over launches of each launch's median round."""
-    return median(median(launch) for launch in launches if len(launch))
 
 
 def _digits(value: float) -> str:

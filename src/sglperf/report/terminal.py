@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sglperf.core.catalogue import METRICS
+from sglperf.core.launches import center
 from sglperf.core.metric import Kind
 from sglperf.core.verdict import Status, Verdict
 from sglperf.report.claims import claim_part
@@ -17,7 +18,7 @@ from sglperf.report.contrast import contrast_parts
 from sglperf.report.explanation import explanation_parts
 from sglperf.report.load import load_parts
 from sglperf.report.nsight import nsight_parts
-from sglperf.report.quantity import center, quantity
+from sglperf.report.quantity import quantity
 from sglperf.report.roofline import heads_a_pass, roofline_parts
 from sglperf.report.sheet import Part, sheet
 from sglperf.report.timeline import timeline_parts
