@@ -26,6 +26,7 @@ NETWORK = (
 )  # fmt: skip
 TESTS = ("pytest", "_pytest", "pytest_benchmark")
 HARDWARE = ("pynvml", "cpuinfo")
+DATABASES = ("sqlalchemy", "psycopg", "sqlite3")
 BUILDS = ("torch", "sglang", "sgl_kernel")
 OPINIONS = ("sglperf.core.statistics", "sglperf.core.verdict", "sglperf.store", "sglperf.report")
 
@@ -54,13 +55,18 @@ ROOMS = {
     for room in (
         Room(
             "src/sglperf/core",
-            (*TESTS, *PROCESSES, *FILES, *NETWORK, *CLOCKS, *HARDWARE, "sglperf"),
+            (*TESTS, *PROCESSES, *FILES, *NETWORK, *CLOCKS, *HARDWARE, *DATABASES, "sglperf"),
             but=("sglperf.core", "sglperf.errors"),
         ),
         Room("src/sglperf/workload", OPINIONS),
         Room("src/sglperf/probes", OPINIONS),
         Room("src/sglperf/server", OPINIONS),
         Room("src/sglperf/report", ("sglperf.server", "sglperf.workload", "sglperf.store")),
+        Room(
+            "src/sglperf/history",
+            (*TESTS, *PROCESSES, "sglperf"),
+            but=("sglperf.history", "sglperf.core", "sglperf.errors"),
+        ),
         Room("src/sglperf/pipeline.py", (*TESTS, "sglperf.plugin", "sglperf.cli")),
         Room("src/sglperf/workers", ("sglperf",)),
         Room("perf_tests", ("sglperf",), but=tuple(f"sglperf.{name}" for name in sglperf.__all__)),
@@ -182,6 +188,8 @@ def test_what_every_pytest_loads_is_light():
         "prometheus_client",
         "matplotlib",
         "jinja2",
+        "otava",
+        *DATABASES,
         *HARDWARE,
         *BUILDS,
     }
@@ -211,7 +219,7 @@ def test_collecting_the_suite_imports_no_build_and_no_statistics():
 
 BROKEN = {
     "src/sglperf/core": [
-        "pytest", "subprocess", "multiprocessing", "os", "os.path", "pathlib", "tempfile", "http.client", "urllib.request",
+        "pytest", "subprocess", "multiprocessing", "sqlalchemy", "os", "os.path", "pathlib", "tempfile", "http.client", "urllib.request",
         "httpx", "requests", "aiohttp", "socket", "asyncio", "time", "datetime", "pynvml", "sglperf", "sglperf.config",
         "sglperf.store", "sglperf.report.terminal", "sglperf.workload.plan", "sglperf.server.launch", "sglperf.probes.gpu",
         "sglperf.target.resolve", "sglperf.plan", "sglperf.measure", "sglperf.corelike",
@@ -220,6 +228,7 @@ BROKEN = {
     "src/sglperf/probes": ["sglperf.core.statistics", "sglperf.core.verdict", "sglperf.store", "sglperf.report.quantity"],
     "src/sglperf/server": ["sglperf.core.statistics", "sglperf.core.verdict", "sglperf.store", "sglperf.report"],
     "src/sglperf/report": ["sglperf.server.launch", "sglperf.workload.shapes", "sglperf.store"],
+    "src/sglperf/history": ["pytest", "subprocess", "sglperf.store", "sglperf.report.trend", "sglperf.evidence"],
     "src/sglperf/pipeline.py": ["pytest", "_pytest.config", "sglperf.plugin", "sglperf.cli"],
     "src/sglperf/workers": ["sglperf", "sglperf.errors", "sglperf.core.metric"],
     "perf_tests": ["sglperf", "sglperf.plan", "sglperf.core.catalogue", "sglperf.config", "sglperf.Measurement", "sglperf.*"],
@@ -239,6 +248,13 @@ ALLOWED = {
     "src/sglperf/probes": ["sglperf.core.topology", "pynvml", "sglperf.core.verdicts"],
     "src/sglperf/server": ["sglperf.core.server_config", "sglperf.probes.server_info", "subprocess"],
     "src/sglperf/report": ["sglperf.core.verdict", "sglperf.core.server_config", "rich.table"],
+    "src/sglperf/history": [
+        "sqlalchemy",
+        "sglperf.core.history",
+        "sglperf.history.schema",
+        "sglperf.errors",
+        "pathlib",
+    ],
     "src/sglperf/pipeline.py": ["sglperf.store", "sglperf.report.document", "sglperf.client"],
     "src/sglperf/workers": ["torch", "json", "sglperformance"],
     "perf_tests": [*(f"sglperf.{name}" for name in sglperf.__all__), "pytest"],

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
 
 from sglperf.core.claim import Claim
 from sglperf.core.gpu_sets import GpuSet
@@ -89,6 +97,8 @@ class Settings(BaseModel):
     baseline_dir: Path = Path("baselines")
     results_dir: Path = Path("results")
     html_report: bool = True
+    history: str | None = None
+    tag: Annotated[str, Field(max_length=40)] = ""
     strict: bool = False
 
     origins: dict[str, str] = {}
@@ -107,6 +117,21 @@ class Settings(BaseModel):
             if not one or len(set(one)) != len(one) or min(one) < 0:
                 raise ValueError(f"a TP set names each GPU once, by its index from 0; got {list(one)}")
         return sets
+
+    @field_validator("history", mode="before")
+    @classmethod
+    def _database(cls, given: object) -> object:
+        given = (
+            "off" if given is False else given or None
+        )  # YAML reads off as false; an empty variable says nothing
+        scheme = given.partition("://")[0] if isinstance(given, str) and "://" in given else "sqlite"
+        if scheme not in ("sqlite", "postgresql", "postgresql+psycopg"):
+            raise ValueError("give a file, sqlite:///FILE, postgresql://USER@HOST/NAME, or off")
+        return given
+
+    @field_serializer("history")
+    def _without_password(self, history: str | None) -> str | None:
+        return None if history is None else without_password(history)
 
     @field_validator("compare_tp_sets")
     @classmethod
@@ -140,9 +165,23 @@ class Settings(BaseModel):
         """Server starts of each configuration, however open its verdicts are."""
         return self.launches if isinstance(self.launches, int) else self.launches[1]
 
+    @property
+    def history_url(self) -> str | None:
+        """Of the database that runs are added to; None for none."""
+        if self.history == "off":
+            return None
+        place = str(self.results_dir / "history.sqlite") if self.history is None else self.history
+        return place if "://" in place else f"sqlite:///{place}"
+
     def origin(self, name: str) -> str:
         """Where the entry's value came from, in words a person can act on."""
         return self.origins.get(name, "built-in default")
+
+
+def without_password(url: str) -> str:
+    """``postgresql://me:secret@host/name`` → ``postgresql://me:***@host/name``; a query's password likewise."""
+    hidden = re.sub(r"(?<=://)([^:/@]*):[^/]*@", r"\1:***@", url)
+    return re.sub(r"(?i)(password=)[^&]*", r"\1***", hidden)
 
 
 @dataclass(frozen=True)
@@ -515,6 +554,7 @@ def _validated(merged: Mapping[str, tuple[Any, str]]) -> Settings:
             else first["msg"].removeprefix("Value error, ")
         )
         value = merged[name][0] if name in merged else "nothing"
+        value = without_password(value) if name == "history" and isinstance(value, str) else value
         raise ConfigError(f"{origin}: {name} is {value!r}: {problem}") from None
 
 

@@ -11,6 +11,7 @@
     │   ├── WorkloadError     a workload could not be executed
     │   └── NotHere           this machine lacks what a test is about; the test is skipped
     ├── StoreError            a result could not be written                       exit 3
+    │   └── HistoryError      the history's database cannot be reached or used
     └── SampleError           numbers that no statistic may be computed from
 
 A message names the culprit first, then the next action. Foreign exceptions are translated
@@ -66,6 +67,10 @@ class NotHere(MeasurementError):
 
 class StoreError(SglperfError):
     """A result could not be written or read back."""
+
+
+class HistoryError(StoreError):
+    """The history's database cannot be reached or used; runs keep their files and can be added later."""
 
 
 class SampleError(SglperfError, ValueError):

@@ -154,18 +154,18 @@ class Measured:
             finish_reasons=good[0].finish_reasons,
             cached_tokens=None if cached is None else int(cached),
             resolved=context.resolved,
-            meaning=_meaning(context, ask),
+            meaning=meaning(context, ask.metric, ask.config.page_size),
             method=good[0].method,
         )
 
 
-def _meaning(context: BaselineContext, ask: Ask) -> str:
+def meaning(context: BaselineContext, metric: str, page_size: int) -> str:
     """What the version that was measured counts under the metric's name."""
     try:
         adapter = adapter_for(context.versions.get("sglang", ""))
     except TargetError:  # measured by a version that is no longer, or not yet, known
         return ""
-    return adapter.meaning(ask.metric, ask.config.page_size)
+    return adapter.meaning(metric, page_size)
 
 
 def questions(
@@ -195,7 +195,9 @@ def stored_evidence(baseline: Baseline | None, ask: Ask) -> Evidence | None:
     if baseline is None or context is None:
         return None
     stored = baseline.cases[ask.point].metrics[ask.metric]
-    work = replace(baseline.work(ask.point, ask.metric), meaning=_meaning(context, ask))
+    work = replace(
+        baseline.work(ask.point, ask.metric), meaning=meaning(context, ask.metric, ask.config.page_size)
+    )
     return Evidence(stored.launches, work, unit=stored.unit, runs=stored.runs)
 
 

@@ -67,6 +67,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--baseline", metavar="MODE", help="compare (default), extend, record or off")
     add("--baseline-dir", metavar="DIR", help="where baselines are (default: baselines/)")
     add("--results-dir", metavar="DIR", help="where runs are kept (default: results/)")
+    add(
+        "--history",
+        metavar="URL",
+        help="database that the run is added to: a file, postgresql://USER@HOST/NAME, or off (default: results/history.sqlite)",
+    )
+    add("--tag", metavar="NAME", help="what the history calls the run, as nightly or release")
     # --strict is there: every pytest has it, for a strictness of its own, and one flag turns on both.
 
 
@@ -95,6 +101,7 @@ def given_options(config: pytest.Config) -> dict[str, Any]:
         for name in (
             "target", "base", "head", "sglang_repo", "target_mode", "profile", "model",
             "launches", "rounds", "time_limit", "why", "ncu", "nsys", "baseline", "baseline_dir", "results_dir",
+            "history", "tag",
         )
     }  # fmt: skip
     lists: dict[str, tuple[str, Callable[[str], Any]]] = {

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
+from pathlib import Path
 
 from sglperf.config import Settings
 from sglperf.contrasting import checked_claims, contrasts, figures
@@ -24,7 +25,7 @@ from sglperf.core.sequential import Looks
 from sglperf.core.server_config import ServerConfig
 from sglperf.core.verdict import Policy, Status, Verdict
 from sglperf.deeper import Look, check_looks, look_deeper
-from sglperf.errors import MeasurementError, UsageError
+from sglperf.errors import MeasurementError, SglperfError, UsageError
 from sglperf.evidence import ContextChange, Measured, context_changes, to_baseline
 from sglperf.explaining import Findings, explain
 from sglperf.judging import Judging
@@ -70,7 +71,7 @@ class Outcome:
         looks_deeper: what Nsight's tools saw, where they were asked for.
         recorded: baseline files written.
         results: everything measured that a baseline could hold, each file as it would be: what `sglperf baseline
-            accept` takes from.
+            accept` takes from, and what the history keeps.
         looks: launch counts at which the run was to be judged.
         run: the run's folder name.
         seconds: where the wall time went.
@@ -164,7 +165,8 @@ def run(
         ),
     )
     folder.append("end", {"verdicts": {name: verdict.status for name, verdict in verdicts.items()}})
-    folder.write_json("run.json", run_document(outcome, settings, targets, site))
+    kept = folder.write_json("run.json", run_document(outcome, settings, targets, site))
+    outcome = replace(outcome, notes=(*outcome.notes, *_remembered(kept, settings)))
     # Kept by now, whatever becomes of the search for a cause, and of a deeper look.
     looks = look_deeper(measured, settings, targets, folder, progress)
     if looks:
@@ -306,6 +308,23 @@ _ACCEPTED = {
     "extend": frozenset({Status.NEW, Status.UNCHANGED, Status.INCONCLUSIVE}),
     "record": frozenset(Status) - {Status.INVALID},
 }
+
+
+def _remembered(kept: Path, settings: Settings) -> Iterator[str]:
+    """Add the run to the history. It is safe on disk already, so a database that fails costs a note."""
+    if settings.history_url is None:
+        return
+    from sglperf.history.database import History
+    from sglperf.remembering import read_run, remember
+
+    try:
+        history = History(settings.history_url)
+        try:
+            remember(history, read_run(kept), kept)
+        finally:
+            history.close()
+    except SglperfError as error:
+        yield f"kept, but not in the history: {error}. Add it later: sglperf history add {kept.parent}"
 
 
 def _offer(

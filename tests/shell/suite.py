@@ -122,7 +122,13 @@ class Suite:
         return subprocess.Popen(
             [self.python, *arguments],
             cwd=self.folder,
-            env={**os.environ, "COLUMNS": "100", "PYTEST_ADDOPTS": WITHOUT_OURS, **environment},
+            env={
+                **os.environ,
+                "COLUMNS": "100",
+                "PYTEST_ADDOPTS": WITHOUT_OURS,
+                "SGLPERF_HISTORY": "off",  # whoever is about the history gives another
+                **environment,
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -1,0 +1,58 @@
+"""From a run's document to the history, the same after a run and whenever it is added later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sglperf.baseline_care import results_of
+from sglperf.calibrating import read_run
+from sglperf.core.baseline import BaselineContext
+from sglperf.core.history import contexts, entries, machine_context, run_key
+from sglperf.core.trend import Build
+from sglperf.evidence import meaning
+from sglperf.history.database import History, Kept
+
+__all__ = ["read_run", "remember"]
+
+
+def remember(history: History, run: Mapping[str, Any], path: Path) -> bool:
+    """Add a run; False where it is there already.
+
+    Args:
+        run: its document.
+        path: where that is.
+
+    Raises:
+        UsageError: the document holds no results.
+        HistoryError: the database cannot be reached or used. The run is lost to nobody: it can be added later.
+    """
+    results = results_of(run, path)
+    statuses = {name: case["status"] for name, case in run["cases"].items()}
+    machine = machine_context(run.get("machine") or {})
+    target = run["targets"]["head"]
+    recorded = [
+        record.recorded for one in results for case in one.cases.values() for record in case.records.values()
+    ]
+    kept = Kept(
+        key=run_key(run["run"], results),
+        name=run["run"],
+        recorded=max(recorded, default=_from_name(run["run"])),
+        tag=str((run.get("settings") or {}).get("tag") or ""),
+        build=Build(target["version"], target["commit"]),
+        label=target["label"],
+        compared=set(run["targets"]) != {"head"},
+        document=str(path),
+    )
+    return history.add(kept, entries(results, statuses, machine, _meaning), contexts(results, machine))
+
+
+def _meaning(context: BaselineContext, metric: str) -> str:
+    return meaning(context, metric, int(context.resolved.get("page_size") or 1))
+
+
+def _from_name(run: str) -> str:
+    """``20261125-100619-22709`` → ISO 8601; a run without results has no other date."""
+    day, clock = run[:8], run[9:15]
+    return f"{day[:4]}-{day[4:6]}-{day[6:]}T{clock[:2]}:{clock[2:4]}:{clock[4:]}Z"
