@@ -214,7 +214,8 @@ def take(
             return part if known is None else known.merged(part)
 
         written.append(BaselineFolder(root, key[0]).update(key[1], merge))
-    left = [status for name, status in offer.statuses.items() if name not in names and status != "invalid"]
+    offered = {name for one in offer.files.values() for name, *_ in one.metrics()}
+    left = [offer.statuses[name] for name in offered - names if name in offer.statuses]
     return Taken(
         offer.run, made, tuple(written), {one: left.count(one) for one in sorted({*left})}, offer.notes
     )

@@ -180,7 +180,7 @@ class Settings(BaseModel):
 
 def without_password(url: str) -> str:
     """``postgresql://me:secret@host/name`` → ``postgresql://me:***@host/name``; a query's password likewise."""
-    hidden = re.sub(r"(?<=://)([^:/@]*):[^/]*@", r"\1:***@", url)
+    hidden = re.sub(r"(?<=://)([^:/@]*):.*@", r"\1:***@", url)
     return re.sub(r"(?i)(password=)[^&]*", r"\1***", hidden)
 
 

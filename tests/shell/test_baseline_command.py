@@ -300,3 +300,34 @@ def test_a_run_offers_exactly_what_it_would_record(sglperf: Command, tmp_path: P
     assert len(taken["files"]) == len(recorded) == 2
     for file in recorded.values():
         assert (tmp_path / "taken" / file.parent.name / file.name).read_text() == file.read_text()
+
+
+def test_an_improvement_is_offered_and_the_baseline_stays(sglperf: Command, tmp_path: Path) -> None:
+    """A count that became better is said with the command that takes it; until then each run says so again."""
+    suite = Suite(tmp_path / "suite", SMALL, without=NOT_DOUBLED)
+    chosen = ("-m", "prefill and exact", f"--target={make_target(tmp_path / 'target')}")
+    assert suite.run(*chosen).code == 0
+    file = suite.baselines()["prefill"]
+    document = json.loads(file.read_text())
+    (repeat,) = [case for name, case in document["cases"].items() if "/repeat-" in name]
+    repeat["metrics"]["prefill_tokens"]["samples"] = {
+        run: [[value + 8 for value in launch] for launch in launches]
+        for run, launches in repeat["metrics"]["prefill_tokens"]["samples"].items()
+    }
+    file.write_text(json.dumps(document))
+    before = file.read_text()
+    done = suite.run(*chosen)
+    assert done.folder is not None
+
+    assert done.code == 0, done.output
+    said = " ".join(done.output.split())
+    assert (
+        f"the baseline stays as it was: sglperf baseline accept {done.folder} takes what improved (1)" in said
+    )
+    assert file.read_text() == before
+    taken = json.loads(
+        sglperf("accept", str(done.folder), f"--baseline-dir={suite.folder / 'baselines'}", "--json=-").out
+    )
+    assert [(one["name"].rpartition("/")[2], one["status"]) for one in taken["changes"]] == [
+        ("prefill_tokens", "improved")
+    ]

@@ -625,3 +625,51 @@ def test_backends_are_compared_page_by_page(folder):
         settings.model_copy(update={"side_by_side": False}), load_model(folder, settings.model)
     )
     assert {one.group for one in alone} == {one.label for one in alone}
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        (None, "sqlite:////runs/history.sqlite"),
+        ("", "sqlite:////runs/history.sqlite"),
+        ("off", None),
+        (False, None),  # as YAML reads off
+        ("/data/all.sqlite", "sqlite:////data/all.sqlite"),
+        ("postgresql://me@host/runs", "postgresql://me@host/runs"),
+    ],
+)
+def test_the_history_is_a_file_a_server_or_off(folder, given, url):
+    """Beside the runs unless something else is said."""
+    changes = {"history": given, "results_dir": "/runs"}
+
+    assert load_settings(folder, {"profile": "cpu"}, {}, (), changes=changes).history_url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:secret@host/runs", "postgresql://me:***@host/runs"),
+        ("postgresql://me:se:c/ret@host/runs", "postgresql://me:***@host/runs"),
+        (
+            "postgresql://host/runs?user=me&password=secret&x=y",
+            "postgresql://host/runs?user=me&password=***&x=y",
+        ),
+        ("postgresql://me@host/runs", "postgresql://me@host/runs"),
+        ("results/a:b@c.sqlite", "results/a:b@c.sqlite"),
+    ],
+)
+def test_a_password_is_used_and_not_kept(folder, url, shown):
+    """The server gets it; what a run writes down is masked."""
+    settings = load_settings(folder, {"profile": "cpu", "history": url}, {}, ())
+
+    assert settings.model_dump(mode="json")["history"] == shown
+    assert settings.history == url
+
+
+def test_a_password_in_an_address_that_is_refused_is_not_repeated(folder):
+    with pytest.raises(
+        ConfigError, match=r"SGLPERF_HISTORY: history is 'mysql://me:\*\*\*@host/runs'"
+    ) as raised:
+        load_settings(folder, {"profile": "cpu"}, {"SGLPERF_HISTORY": "mysql://me:secret@host/runs"}, ())
+
+    assert "secret" not in str(raised.value)
