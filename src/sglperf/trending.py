@@ -23,6 +23,7 @@ class _Found:
     """A series cut to what is looked at: its change points, and the points that its last one is judged against."""
 
     series: Series
+    apart: int
     metric: Metric
     steps: tuple[Step, ...]
     release: tuple[int, ...]
@@ -47,8 +48,8 @@ def trend(
         HistoryError: the database cannot be used.
     """
     found = [
-        _found(series, policy, most)
-        for series in _newest(_tagged(history.series(_names(history, patterns)), tag))
+        _found(series, apart, policy, most)
+        for series, apart in _newest(_tagged(history.series(_names(history, patterns)), tag))
     ]
     contexts = history.contexts(_contexts_of(found))
     release = _judged(history, found, policy, lambda one: one.release)
@@ -88,28 +89,30 @@ def _tagged(every: Sequence[Series], tag: str) -> list[Series]:
     return kept
 
 
-def _newest(every: Sequence[Series]) -> list[Series]:
-    """Of results of one name on one machine, which other work set apart, the series that goes on."""
-    latest: dict[tuple[str, str], Series] = {}
+def _newest(every: Sequence[Series]) -> list[tuple[Series, int]]:
+    """Of the series of one metric on one machine, the one that goes on, and how many results other work set apart."""
+    groups: defaultdict[tuple[str, str], list[Series]] = defaultdict(list)
     for one in every:
-        key = (one.machine, one.name)
-        if key not in latest or _last(one) > _last(latest[key]):
-            latest[key] = one
-    return list(latest.values())
+        groups[one.machine, one.name].append(one)
+    found = []
+    for several in groups.values():
+        newest = max(several, key=_last)
+        found.append((newest, sum(len(one.points) for one in several if one is not newest)))
+    return found
 
 
 def _last(series: Series) -> tuple[str, str]:
     return series.points[-1].recorded, series.points[-1].run
 
 
-def _found(series: Series, policy: Policy, most: int) -> _Found:
+def _found(series: Series, apart: int, policy: Policy, most: int) -> _Found:
     metric = METRICS[series.name.rpartition("/")[2]]
     # A release may be older than what is looked at; it is judged against nevertheless.
     release = reference(series.points)
     begin = max(0, len(series.points) - most)
     values = [point.value for point in series.points[begin:]]
     found = tuple(replace(one, at=one.at + begin) for one in steps(metric, values, policy.min_effect))
-    return _Found(series, metric, found, release)
+    return _Found(series, apart, metric, found, release)
 
 
 def _contexts_of(found: Sequence[_Found]) -> set[int]:
@@ -157,6 +160,7 @@ def _course(
         name=one.series.name,
         metric=one.metric,
         points=len(points),
+        apart=one.apart,
         first=points[0],
         last=points[-1],
         steps=told,

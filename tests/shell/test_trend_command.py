@@ -179,6 +179,18 @@ def test_a_count_that_changed_is_told(sglperf: Command, tmp_path: Path) -> None:
     assert (step["before"], step["after"], step["runs"]) == (512.0, 640.0, [run_name(1), run_name(2)])
 
 
+def test_results_of_other_work_are_counted_and_not_compared(sglperf: Command, tmp_path: Path) -> None:
+    """A cache that serves less changes what is timed: the course begins anew, and says how much is set apart."""
+    for night in range(6):
+        values = {"inter_token_latency": [[0.005]]}
+        keep(tmp_path / "results", document(night, values, cached_tokens=0 if night < 4 else 7))
+    sglperf("history", "add", *map(run_name, range(6)))
+    found = courses(sglperf("trend", "--json=-"))[LATENCY]
+
+    assert (found["results"], found["apart"], found["change_points"]) == (2, 4, [])
+    assert "4 more are of other work" in sglperf("trend", "inter_token_latency").out
+
+
 def test_adding_again_changes_nothing(sglperf: Command, tmp_path: Path) -> None:
     """Each run is there once, and the command says which were new."""
     names = fill(tmp_path, lambda _: 0.005, nights=3)

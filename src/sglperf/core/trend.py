@@ -230,6 +230,7 @@ class Course:
 
     Attributes:
         points: how many.
+        apart: how many more there are of other work, which nothing is compared with.
         first, last: the oldest result and the newest.
         steps: oldest first.
         against: what the last result is judged against; None where no release is tagged.
@@ -243,6 +244,7 @@ class Course:
     name: str
     metric: Metric
     points: int
+    apart: int
     first: Point
     last: Point
     steps: tuple[Told, ...]

@@ -46,6 +46,8 @@ def _course(course: Course) -> Iterator[Part]:
     yield f"{course.area} · {course.name.replace('/', ' · ')}"
     days = f"{course.first.recorded[:10]} … {course.last.recorded[:10]}"
     yield f"  {course.points} results, {days}; the last {quantity(course.last.value, course.metric.unit)}"
+    if course.apart:
+        yield f"  {course.apart} more are of other work and not compared with"
     for one in course.steps:
         yield Text(f"  {_step(course, one)}", "red" if one.worse else "green")
         yield f"    between {one.before.run} and {one.after.run}: {_cause(one)}"
@@ -94,7 +96,7 @@ def _summary(courses: Sequence[Course]) -> str:
         if counts
         else "no release to judge against: sglperf history tag RUN release"
     )
-    return f"{len(courses)} metrics, {steps} change points, {creeping} creeping; {against}"
+    return f"metrics: {len(courses)}, change points: {steps}, creeping: {creeping}; {against}"
 
 
 def regressed(courses: Sequence[Course]) -> bool:
@@ -117,6 +119,7 @@ def _course_json(course: Course) -> dict[str, Any]:
         "name": course.name,
         "unit": course.metric.unit,
         "results": course.points,
+        "apart": course.apart,
         "first": asdict(course.first),
         "last": asdict(course.last),
         "change_points": [
