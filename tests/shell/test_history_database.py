@@ -246,6 +246,12 @@ def test_an_unreachable_server_says_so_without_the_password(tmp_path: Path) -> N
     assert "\n" not in str(raised.value)
 
 
+def test_a_missing_driver_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(HistoryError, match=r"pip install 'sglperf\[postgresql\]'"):
+        History("postgresql://me@host/runs")
+
+
 def test_a_file_that_is_no_database_says_so(tmp_path: Path) -> None:
     file = tmp_path / "history.sqlite"
     file.write_text("not a database, but long enough to be looked at" * 50)
