@@ -89,9 +89,9 @@ def report(
 
     folder = run if run.is_dir() else run.parent
     text = draw(folder)
-    _write(output or folder / REPORT, text)
+    write(output or folder / REPORT, text)
     if output != Path("-"):
-        _say(f"{output or folder / REPORT}\n")
+        say(f"{output or folder / REPORT}\n")
 
 
 @app.command(context_settings=PASSING)
@@ -177,9 +177,9 @@ def issues(
     night = read_night(runs)
     found = planned(night, read_issues(known) if known else (), link)
     if json is not None:
-        _write(json, dumps({"steps": [one.to_dict() for one in found], "left_out": night.left_out}))
+        write(json, dumps({"steps": [one.to_dict() for one in found], "left_out": night.left_out}))
     if json != Path("-"):
-        _say(steps_text([one.step for one in found], night.left_out))
+        say(steps_text([one.step for one in found], night.left_out))
 
 
 @app.command(context_settings=PASSING)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sglperf.core.issue_plan import Action, Step, Told, Tracked
+from sglperf.core.launches import center
 from sglperf.core.metric import Kind
-from sglperf.report.quantity import center, quantity
+from sglperf.report.quantity import quantity
 
 LIMIT = 65_536
 """GitHub's, in characters; held in bytes, which are never fewer."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from sglperf.core.launches import center
 from sglperf.report.html.digest import counts, headline, said, whys
 from sglperf.report.html.run import Run
-from sglperf.report.quantity import center, quantity
+from sglperf.report.quantity import quantity
 
 MOST_CASES = 300
 # What Markdown, or HTML within it, would take for its own.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from sglperf.core.launches import center
 from sglperf.report.html.run import STATUSES, Kept, Run
-from sglperf.report.quantity import center, quantity
+from sglperf.report.quantity import quantity
 
 _DIGITS = 7
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sglperf.core.launches import center
 from sglperf.report.html.parts import Table, shortened
 from sglperf.report.html.run import STATUSES, Run
-from sglperf.report.quantity import center, quantity
+from sglperf.report.quantity import quantity
 
 MOST = 25
 _TO_SAY = ("regressed", "invalid", "incomparable", "improved")
