@@ -1,7 +1,7 @@
 """Two commits of real SGLang, and the commit between them, in a repository of sixteen made from the installed package.
 
-One comparison is in the default run. The others take from one minute to half an hour and are nightly; timings need a
-machine with nothing else at work.
+They take from one minute to half an hour and are nightly (`test_areas.py` compares two builds in each run of the tests); timings
+need a machine with nothing else at work.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def why(ended: Ended) -> dict[str, Any]:
     return dict(found)
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
 def test_a_copy_in_each_layer(suite: Suite, repository: Path) -> None:
     """One tensor copied in each of four layers is named by operator and count, though no timing shows it."""
