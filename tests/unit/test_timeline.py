@@ -16,7 +16,8 @@ from sglperf.core.timeline import PHASES, disagreement, phase_values, timelines
 from sglperf.evidence import Measured
 from sglperf.measurements import Measurements
 from sglperf.plan import make_plan
-from sglperf.report.timeline import sparkline, timeline_parts
+from sglperf.report.sparkline import sparkline
+from sglperf.report.timeline import timeline_parts
 from sglperf.serving import believable
 from sglperf.workload.shapes import Lifecycle
 

@@ -14,8 +14,6 @@ from statistics import median
 
 from sglperf.core.observation import RequestObservation, RoundObservation
 
-SENT = "sent"
-DONE = "done"
 _SERVER = {
     "received": "request_received_ts",
     "dispatched": "api_server_dispatch_finish_ts",

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sglperf.core.knee import Probe
+from sglperf.report.sparkline import sparkline
 
 if TYPE_CHECKING:
     from sglperf.evidence import Measured
     from sglperf.measurements import Round
-
-_LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def load_parts(measured: Measured) -> Iterator[str]:
@@ -35,15 +34,9 @@ def _lines(rounds: Sequence[Round]) -> Iterator[str]:
         searches = [one.probes for one in mine if one.probes and one.values]
         if series:
             means = [sum(point) / len(series) for point in zip(*series, strict=True)]
-            yield f"  {label:<32} {sparkline(means)} up to {max(means):.1f}"
+            yield f"  {label:<32} {sparkline(means, low=0.0)} up to {max(means):.1f}"
         if searches:
             yield f"  {label:<32} {_tried(searches[-1])}"
-
-
-def sparkline(values: Sequence[float]) -> str:
-    """A character for each value, its height in eighths of the highest one."""
-    most = max(values, default=0)
-    return "".join(_LEVELS[round(7 * value / most)] if most > 0 else _LEVELS[0] for value in values)
 
 
 def _tried(probes: Sequence[Probe]) -> str:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from sglperf.core.timeline import PHASES
 from sglperf.report.quantity import quantity
+from sglperf.report.sparkline import sparkline
 
 if TYPE_CHECKING:
     from sglperf.evidence import Measured
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 _BAR = 40
 # Their bars share a scale: what comes after the first token is longer by far.
 _TO_FIRST_TOKEN = ("arrive", "prepare", "queue", "prefill", "return")
-_LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def timeline_parts(measured: Measured) -> Iterator[str | Table | Text]:
@@ -76,10 +76,3 @@ def _curve(rounds: Sequence[Round]) -> Iterator[str]:
         f"inter-token latency with {points[0][0]:.0f} to {points[-1][0]:.0f} tokens in the KV cache: {sparkline(latencies)} "
         f"({quantity(min(latencies), 's')} to {quantity(max(latencies), 's')}){slope}"
     )
-
-
-def sparkline(values: Sequence[float]) -> str:
-    """A character for each value, from the lowest level for the smallest to the highest for the largest."""
-    low, high = min(values), max(values)
-    steps = len(_LEVELS) - 1
-    return "".join(_LEVELS[round((one - low) / (high - low) * steps) if high > low else 0] for one in values)
