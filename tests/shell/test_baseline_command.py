@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from double import make_target
+from entry import Command, Entry
 from suite import NOT_DOUBLED, SMALL, Suite
 
-from sglperf.cli import main
 from sglperf.core.baseline import Baseline, dump_baseline
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
@@ -26,30 +27,10 @@ LATENCY, FIRST = f"{POINT}/inter_token_latency", f"{POINT}/time_to_first_token"
 OLD, RUN = "20260101-000000-1", "20260202-000000-1"
 
 
-class Ended(NamedTuple):
-    """How the command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Ended]
-
-
 @pytest.fixture
 def sglperf(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """``sglperf baseline`` in a folder, through its entry point: its exit code and what it said."""
-
-    def run(*arguments: str) -> Ended:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["sglperf", "baseline", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), said.out, said.err)
-
-    return run
+    """``sglperf baseline`` in a folder."""
+    return partial(Entry(monkeypatch, capsys).run, tmp_path, "baseline")
 
 
 @pytest.fixture

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from double import make_target
+from entry import Command, Entry
 from suite import NOT_DOUBLED, SMALL, Suite
-
-from sglperf.cli import main
 
 A100 = {
     "machine": "1x-nvidia-a100-sxm4-80gb-0f0f0f0f",
@@ -32,30 +29,11 @@ SUITE_CLAIMS = {
 }
 
 
-class Ended(NamedTuple):
-    """How the command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Ended]
-
-
 @pytest.fixture
 def sglperf(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """``sglperf claims`` in a folder, through its entry point: its exit code and what it said."""
-
-    def run(folder: Path, *arguments: str) -> Ended:
-        monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, "argv", ["sglperf", "claims", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), said.out, said.err)
-
-    return run
+    """``sglperf claims`` in the folder that it is told."""
+    entry = Entry(monkeypatch, capsys)
+    return lambda folder, *arguments: entry.run(folder, "claims", *arguments)
 
 
 def speedup(low: float, high: float, **changes: Any) -> dict[str, Any]:

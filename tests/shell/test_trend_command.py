@@ -7,15 +7,15 @@ import random
 import sqlite3
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from double import make_target
+from entry import Command, Ended, Entry
 from suite import NOT_DOUBLED, SMALL, Suite
-
-from sglperf.cli import main
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
@@ -27,30 +27,10 @@ needs_otava = pytest.mark.skipif(
 )
 
 
-class Ended(NamedTuple):
-    """How the command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Ended]
-
-
 @pytest.fixture
 def sglperf(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """The command in a folder, through its entry point: its exit code and what it said."""
-
-    def run(*arguments: str) -> Ended:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["sglperf", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), said.out, said.err)
-
-    return run
+    """The command in a folder."""
+    return partial(Entry(monkeypatch, capsys).run, tmp_path)
 
 
 def launches(generator: random.Random, center: float, spread: float = 0.01) -> list[list[float]]:
