@@ -8,11 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +35,9 @@ SMALL = {
     },
     "sweeps": {"streams": [1, 4], "prompt_tokens": [64]},
 }
+
+# Where one of these is set, pytest shortens nothing in its summary.
+_OF_CI = ("CI", "BUILD_NUMBER")
 
 # The double remembers prompts, but has no pool that could be full, no tree, no batch and no ranks.
 NOT_DOUBLED = (
@@ -118,12 +123,12 @@ class Suite:
         return self.begin("-c", "from sglperf.cli import main; main()", *arguments, **environment)
 
     def begin(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        """Begin a Python in the suite's folder."""
+        """Begin a Python in the suite's folder, as a person at a terminal would."""
         return subprocess.Popen(
             [self.python, *arguments],
             cwd=self.folder,
             env={
-                **os.environ,
+                **{name: value for name, value in os.environ.items() if name not in _OF_CI},
                 "COLUMNS": "100",
                 "PYTEST_ADDOPTS": WITHOUT_OURS,
                 "SGLPERF_HISTORY": "off",  # whoever is about the history gives another
@@ -147,6 +152,26 @@ class Suite:
     def baselines(self) -> dict[str, Path]:
         """Area → its baseline file."""
         return {file.stem: file for file in (self.folder / "baselines").glob("*/*.json")}
+
+
+def alive(started: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run."""
+
+    def runs(one: psutil.Process) -> bool:
+        try:
+            return one.is_running() and one.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    return [one for one in started if runs(one)]
+
+
+def gone(left: Callable[[], list[psutil.Process]], seconds: float = 5.0) -> bool:
+    """Whether nothing is left within ``seconds``: what has lost its harness sees that a moment later."""
+    end = time.monotonic() + seconds
+    while left() and time.monotonic() < end:
+        time.sleep(0.05)
+    return not left()
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from double import make_target
-from suite import NOT_DOUBLED, SMALL, Ended, Suite, interrupt
+from suite import NOT_DOUBLED, SMALL, Ended, Suite, alive, gone, interrupt
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +70,6 @@ def _started_by(process: psutil.Process) -> str | None:
     with contextlib.suppress(psutil.Error):  # of another user, a zombie, or gone
         return process.environ().get("STARTED_BY")
     return None
-
-
-def gone(left: Callable[[], list[psutil.Process]], seconds: float = 5.0) -> bool:
-    end = time.monotonic() + seconds
-    while left() and time.monotonic() < end:
-        time.sleep(0.05)
-    return not left()
 
 
 def clear(ended: Ended, code: int, *said: str) -> None:
@@ -231,7 +224,7 @@ def test_killed(recorded: Suite, target: str, ours: Callable[[], list[psutil.Pro
     assert set(started) <= set(ours())  # so each of them would be seen, were it left by another test
     process.kill()
     process.communicate()
-    assert gone(lambda: [child for child in started if child.is_running() and child.status() != "zombie"])
+    assert gone(lambda: alive(started))
     lines = (folder / "journal.jsonl").read_bytes().splitlines()
     assert sum(json.loads(line)["kind"] == "round" for line in lines) >= 1
 

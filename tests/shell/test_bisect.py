@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from double import make_home, sources
 from revisions import commit, git
-from suite import NOT_DOUBLED, SMALL, Suite
+from suite import NOT_DOUBLED, SMALL, Suite, alive, gone
 
 SLOW_FROM, SHORT_FROM, BROKEN = 11, 6, 9
 
@@ -102,7 +102,7 @@ def test_a_dropped_page_after_an_interruption(suite: Suite, repository: Path) ->
     assert process.returncode == 2, output
     assert "interrupted; the same command goes on from here" in output
     assert "Traceback" not in output
-    assert not [one for one in below if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    assert gone(lambda: alive(below))
     before = json.loads(file.read_text())
     assert not before["finished"]
 
