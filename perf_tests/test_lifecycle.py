@@ -15,6 +15,7 @@ CALLS = ("step_operators", "step_kernels", "step_syncs")
 def test_phases(server: Server, measure: Measure) -> None:
     """Each phase before the first token takes as long as it did."""
     measure(Lifecycle()).expect(
+        "time_to_batch",
         "phase_arrive",
         "phase_prepare",
         "phase_queue",

@@ -37,7 +37,7 @@ from sglperf.workload.traced import DecodeTrace, PrefillTrace
 from sglperf.workload.traffic import ClosedLoop, OpenLoop, Saturation
 
 if TYPE_CHECKING:
-    from sglperf.plugin import Expectation
+    from sglperf.expecting import Expectation
 
 __version__ = "0.1.0"
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sglperf.config import Settings
 from sglperf.core.catalogue import METRICS
 from sglperf.core.collectives import Message, allreduce_values, message_of
 from sglperf.core.derive import growth
@@ -15,6 +14,7 @@ from sglperf.core.roofline import PARTS, WHOLE_LAYER, WHOLE_PASS, beyond_limits,
 from sglperf.core.server_config import ServerConfig
 from sglperf.core.shape import shape_of
 from sglperf.plan import Load
+from sglperf.settings import Settings
 from sglperf.target.build import Target
 from sglperf.workload.collectives import AllReduce
 from sglperf.workload.machine import MachineSpeed

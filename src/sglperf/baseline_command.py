@@ -145,8 +145,8 @@ def find_run(name: str, results: Path) -> Path | None:
 
 
 def _statuses(text: str) -> frozenset[str]:
-    from sglperf.config import parse_list
     from sglperf.core.verdict import Status
+    from sglperf.settings import parse_list
 
     known = [one.value for one in Status if one is not Status.INVALID]
     given = frozenset(parse_list(text))

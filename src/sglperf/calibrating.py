@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from sglperf.core.calibration_file import CalibrationFile, calibration_file
 from sglperf.core.catalogue import METRICS
 from sglperf.core.launches import Launches
 from sglperf.core.metric import Kind, Metric
-from sglperf.core.verdict import Policy
+from sglperf.core.verdict import Policy, Verdict
 from sglperf.errors import UsageError
+from sglperf.plan import Place, Plan
 from sglperf.report.document import SCHEMA_VERSION
 from sglperf.store import BaselineFolder
 
@@ -117,3 +118,17 @@ def keep(calibrated: Calibrated, baseline_dir: Path) -> list[Path]:
     return [
         BaselineFolder(baseline_dir, file.fingerprint_id).write_calibration(file) for file in calibrated.files
     ]
+
+
+def quoting(
+    plan: Plan, verdicts: Mapping[str, Verdict], noise: Mapping[Place, CalibrationFile | None]
+) -> dict[str, Verdict]:
+    """Verdicts that rest on statistics, each with what this machine's calibration says of its metric."""
+    quoted = dict(verdicts)
+    for ask in plan.asks:
+        known, verdict = noise[ask.place], verdicts.get(ask.name)
+        if known is None or verdict is None or verdict.comparison is None:
+            continue
+        said = known.quote(ask.name)
+        quoted[ask.name] = replace(verdict, sentence=f"{verdict.sentence}; {said}") if said else verdict
+    return quoted

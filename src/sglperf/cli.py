@@ -64,7 +64,7 @@ def claims(
 ) -> None:
     """Check the statements of config/claims against figures that were measured. Starts nothing."""
     from sglperf.claiming import figures_of
-    from sglperf.config import config_folder, load_claims
+    from sglperf.config_folder import config_folder, load_claims
     from sglperf.report.claims import claims_json, claims_text
 
     kept = figures_of(runs or (), results_dir)
@@ -329,7 +329,7 @@ def _suite(arguments: list[str], *, quiet: bool = False) -> tuple[int, Path | No
 
     class Catch:
         def pytest_sessionfinish(self, session: pytest.Session) -> None:
-            from sglperf.plugin import SUITE  # by now pytest has imported it, and rewritten its assertions
+            from sglperf.suite import SUITE
 
             suite = session.config.stash.get(SUITE, None)
             if suite is not None and suite.outcome is not None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sglperf.asking import request
-from sglperf.config import Settings
 from sglperf.core.nsight import KernelReport, kernel_reports
 from sglperf.core.roofline import PARTS
 from sglperf.core.server_config import ServerConfig
@@ -17,6 +16,7 @@ from sglperf.measurements import Progress
 from sglperf.plan import Load, Plan
 from sglperf.probes.nsight import NSIGHT, Nsight
 from sglperf.server.worker import start_worker
+from sglperf.settings import Settings
 from sglperf.store import RunFolder
 from sglperf.target.build import Target
 from sglperf.workload.passes import Pass

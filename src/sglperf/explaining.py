@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sglperf.config import Settings
 from sglperf.core.catalogue import METRICS
 from sglperf.core.explanation import Explanation, StageChange, compare_stages
 from sglperf.core.metric import Kind
@@ -20,6 +19,7 @@ from sglperf.measure import at_once
 from sglperf.measurements import Measurements, Progress, Round
 from sglperf.plan import Ask
 from sglperf.profiling import full_batch, profile
+from sglperf.settings import Settings
 from sglperf.store import RunFolder
 from sglperf.target.build import Target
 from sglperf.target.revision import changed_files

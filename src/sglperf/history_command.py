@@ -15,8 +15,8 @@ from sglperf.console import JsonFile, say, tell
 from sglperf.errors import UsageError
 
 if TYPE_CHECKING:
-    from sglperf.config import Settings
     from sglperf.history.database import History
+    from sglperf.settings import Settings
 
 history = typer.Typer(no_args_is_help=True, help="The database of all runs, which sglperf trend reads.")
 Database = Annotated[
@@ -116,7 +116,8 @@ def trend(
 
 def _settings(url: str | None, results_dir: Path, tag: str | None = None) -> Settings:
     """As a run in this folder would have them, whatever the machine."""
-    from sglperf.config import config_folder, environment_variables, load_settings
+    from sglperf.config import environment_variables, load_settings
+    from sglperf.config_folder import config_folder
 
     options = {"history": url, "results_dir": str(results_dir), "tag": tag}
     return load_settings(config_folder(Path.cwd()), options, environment_variables(), ())

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from sglperf.config import Settings
 from sglperf.core.gates import Gate
 from sglperf.core.server_config import ServerConfig
 from sglperf.errors import MeasurementError
 from sglperf.measurements import Launch, Measurements, Progress, Round
 from sglperf.plan import Load, Plan
+from sglperf.settings import Settings
 from sglperf.store import RunFolder
 from sglperf.target.build import Target
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from random import Random
 
-from sglperf.config import Settings
 from sglperf.core.server_config import ServerConfig
 from sglperf.job import Job
 from sglperf.measurements import Measurements, Progress
 from sglperf.plan import Plan
 from sglperf.servers import serve
+from sglperf.settings import Settings
 from sglperf.store import RunFolder
 from sglperf.target.build import Target
 from sglperf.working import work

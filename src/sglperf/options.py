@@ -94,7 +94,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def given_options(config: pytest.Config) -> dict[str, Any]:
     """Setting name → value as given on the command line; None where an option was not given."""
-    from sglperf.config import parse_list, parse_tp_sets  # not in every pytest of this environment
+    from sglperf.settings import parse_list, parse_tp_sets  # not in every pytest of this environment
 
     given = {
         name: config.getoption(f"--{name.replace('_', '-')}")

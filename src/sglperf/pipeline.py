@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import product
 from pathlib import Path
 
-from sglperf.config import Settings
+from sglperf.calibrating import quoting
 from sglperf.contrasting import checked_claims, contrasts, figures
 from sglperf.core.baseline import Baseline
 from sglperf.core.calibration_file import CalibrationFile
-from sglperf.core.catalogue import METRICS
 from sglperf.core.claim import Checked, Claim
 from sglperf.core.contrast import Contrast
 from sglperf.core.explanation import Explanation
@@ -23,20 +21,21 @@ from sglperf.core.judgement import Question
 from sglperf.core.machine import Machine
 from sglperf.core.sequential import Looks
 from sglperf.core.server_config import ServerConfig
-from sglperf.core.verdict import Policy, Status, Verdict
-from sglperf.deeper import Look, check_looks, look_deeper
-from sglperf.errors import MeasurementError, SglperfError, UsageError
-from sglperf.evidence import ContextChange, Measured, context_changes, to_baseline
+from sglperf.core.verdict import Policy, Verdict
+from sglperf.deeper import Look, look_deeper
+from sglperf.errors import MeasurementError
+from sglperf.evidence import ContextChange, Measured, context_changes
 from sglperf.explaining import Findings, explain
 from sglperf.judging import Judging
 from sglperf.machine_note import machine_note
 from sglperf.measure import execute
 from sglperf.measurements import Measurements, Progress
 from sglperf.plan import Place, Plan
-from sglperf.predicting import check_predictable
+from sglperf.preflight import preflight
+from sglperf.recording import offer, record, results
 from sglperf.report.document import run_document
 from sglperf.reporting import keep_report
-from sglperf.server.arguments import refused_arguments
+from sglperf.settings import Settings
 from sglperf.store import BaselineFolder, RunFolder
 from sglperf.target.build import Target
 
@@ -55,6 +54,37 @@ class Site:
     machine: Machine
     fingerprints: Mapping[str, Fingerprint]
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """All that a run is given.
+
+    Attributes:
+        targets: side → build; ``head`` alone is compared with baselines, ``base`` and ``head`` with each other.
+        claims: statements to be checked, by name.
+        folder: where everything is kept.
+        progress: where it says what it is doing.
+    """
+
+    plan: Plan
+    settings: Settings
+    targets: Mapping[str, Target]
+    site: Site
+    claims: Mapping[str, Claim]
+    folder: RunFolder
+    progress: Progress
+
+    @property
+    def paired(self) -> bool:
+        """Whether two builds are compared, and no baseline."""
+        return "base" in self.targets
+
+    @property
+    def policy(self) -> Policy:
+        """How the family is judged; its size is the planned one, whatever was measured of it."""
+        settings = self.settings
+        return Policy(alpha=settings.alpha, min_effect=settings.min_effect, family_size=self.plan.family_size)
 
 
 @dataclass(frozen=True)
@@ -97,148 +127,135 @@ class Outcome:
     results: tuple[Baseline, ...] = ()
 
 
-def run(
-    plan: Plan,
-    settings: Settings,
-    targets: Mapping[str, Target],
-    site: Site,
-    folder: RunFolder,
-    progress: Progress,
-    claims: Mapping[str, Claim],
-) -> Outcome:
-    """Measure the plan, judge it as one family, keep everything.
-
-    Args:
-        claims: statements to be checked, by name.
-        targets: side → build; ``head`` alone is compared with baselines, ``base`` and ``head`` with each other.
+def run(given: Assignment) -> Outcome:
+    """Measure the plan, judge it as one family, keep everything, and only then look for causes.
 
     Raises:
         SglperfError: nothing could be measured at all, or a baseline or the results folder is unusable.
     """
     begin = time.monotonic()
-    _check(plan, settings, targets)
-    check_looks(plan, settings)
-    paired = "base" in targets
-    beside = _beside(plan, targets, site)
-    stored = {} if paired or settings.baseline == "off" else _read_baselines(plan, settings, site)
-    noise = _read_calibrations(plan, settings, site)
-    folder.append("run", {"settings": settings, "targets": targets, "fingerprints": site.fingerprints})
+    preflight(given.plan, given.settings, given.targets)
+    beside = _beside(given.plan, given.targets, given.site)
+    # Before anything starts, so that an unusable file costs no measurement.
+    stored, noise = _stored(given), _noise(given)
+    measured, judging = _measure(given, stored, beside)
+    given.progress("judging")
+    verdicts = quoting(given.plan, judging.verdicts(), noise)
+    changes = context_changes(measured, stored, paired=given.paired)
+    outcome = _concluded(given, judging, measured, verdicts, changes, begin)
+    given.folder.append("end", {"verdicts": {name: verdict.status for name, verdict in verdicts.items()}})
+    document = _keep(outcome, given)
+    outcome = replace(outcome, notes=(*outcome.notes, *_remembered(document, given.settings)))
+    # Kept by now, whatever becomes of a deeper look, and of the search for a cause.
+    outcome = _looked_into(outcome, given, Findings(measured, verdicts, changes, beside), begin)
+    given.progress("writing the report")
+    notes = keep_report(given.folder.path, page=given.settings.html_report)
+    return replace(outcome, notes=(*outcome.notes, *notes))
+
+
+def _measure(
+    given: Assignment, stored: Mapping[Place, Baseline | None], beside: Collection[str]
+) -> tuple[Measured, Judging]:
+    """Launches, as many as it takes until every verdict is decided, or as were planned."""
+    given.folder.append(
+        "run",
+        {"settings": given.settings, "targets": given.targets, "fingerprints": given.site.fingerprints},
+    )
     measurements = Measurements()
-    measured = Measured(plan, measurements, {side: target.packages for side, target in targets.items()})
-    judging = Judging(measured, stored, paired, policy(plan, settings))
+    versions = {side: target.packages for side, target in given.targets.items()}
+    measured = Measured(given.plan, measurements, versions)
+    judging = Judging(measured, stored, given.paired, given.policy)
     try:
-        execute(plan, settings, targets, folder, progress, measurements, judging.still_open, beside)
+        execute(
+            given.plan,
+            given.settings,
+            given.targets,
+            given.folder,
+            given.progress,
+            measurements,
+            judging.still_open,
+            beside,
+        )
     except BaseException as error:
-        folder.append("interrupted", {"by": type(error).__name__, "seconds": measurements.seconds})
+        given.folder.append("interrupted", {"by": type(error).__name__, "seconds": measurements.seconds})
         raise
     _require_something(measurements)
-    progress("judging")
-    verdicts = _quoting(plan, judging.verdicts(), noise)
-    changes = context_changes(measured, stored, paired=paired)
+    return measured, judging
+
+
+def _concluded(
+    given: Assignment,
+    judging: Judging,
+    measured: Measured,
+    verdicts: Mapping[str, Verdict],
+    changes: Mapping[str, ContextChange],
+    begin: float,
+) -> Outcome:
+    """What was measured and judged, as one value; baselines are recorded."""
+    plan, settings, site, name = given.plan, given.settings, given.site, given.folder.name
     compared = contrasts(measured, _links(site), alpha=settings.alpha)
-    known = figures(measured, compared, site.fingerprints, alpha=settings.alpha, run=folder.name)
-    outcome = Outcome(
+    known = figures(measured, compared, site.fingerprints, alpha=settings.alpha, run=name)
+    recorded = () if given.paired else record(measured, verdicts, settings, site.fingerprints, name)
+    notes = (
+        *site.notes,
+        *machine_note(plan, verdicts),
+        *(() if given.paired else offer(verdicts, settings, given.folder.path)),
+        *(note for target in given.targets.values() for note in target.notes),
+        *measured.measurements.notes,
+    )
+    return Outcome(
         plan=plan,
         measured=measured,
         questions=judging.questions(),
         verdicts=verdicts,
         changes=changes,
-        recorded=() if paired else _record(measured, verdicts, settings, site, folder.name),
+        recorded=recorded,
         looks=judging.looks,
-        run=folder.name,
-        folder=str(folder.path),
-        seconds={**measurements.seconds, "total": time.monotonic() - begin},
+        run=name,
+        folder=str(given.folder.path),
+        seconds=_seconds(measured, begin),
         contrasts=compared,
         figures=known,
-        claims=checked_claims(claims, plan, known),
-        results=_results(measured, verdicts, site, folder.name),
-        notes=tuple(
-            dict.fromkeys(
-                [
-                    *site.notes,
-                    *machine_note(plan, verdicts),
-                    *_offer(verdicts, settings, folder, paired=paired),
-                    *_target_notes(targets),
-                    *measurements.notes,
-                ]
-            )
-        ),
+        claims=checked_claims(given.claims, plan, known),
+        results=results(measured, verdicts, site.fingerprints, name),
+        notes=tuple(dict.fromkeys(notes)),
     )
-    folder.append("end", {"verdicts": {name: verdict.status for name, verdict in verdicts.items()}})
-    kept = folder.write_json("run.json", run_document(outcome, settings, targets, site))
-    outcome = replace(outcome, notes=(*outcome.notes, *_remembered(kept, settings)))
-    # Kept by now, whatever becomes of the search for a cause, and of a deeper look.
-    looks = look_deeper(measured, settings, targets, folder, progress)
+
+
+def _looked_into(outcome: Outcome, given: Assignment, findings: Findings, begin: float) -> Outcome:
+    """With what a deeper look saw and what may have caused the verdicts, each kept as soon as it is known."""
+    settings, targets, folder, progress = given.settings, given.targets, given.folder, given.progress
+    looks = look_deeper(findings.measured, settings, targets, folder, progress)
     if looks:
         outcome = replace(outcome, looks_deeper=looks)
-        folder.write_json("run.json", run_document(outcome, settings, targets, site))
-    found = explain(Findings(measured, verdicts, changes, beside), settings, targets, folder, progress)
+        _keep(outcome, given)
+    found = explain(findings, settings, targets, folder, progress)
     if found:
-        seconds = {**measurements.seconds, "total": time.monotonic() - begin}
-        outcome = replace(outcome, explanations=found, seconds=seconds)
-        folder.write_json("run.json", run_document(outcome, settings, targets, site))
-    progress("writing the report")
-    notes = keep_report(folder.path, page=settings.html_report)
-    return replace(outcome, notes=(*outcome.notes, *notes))
+        outcome = replace(outcome, explanations=found, seconds=_seconds(findings.measured, begin))
+        _keep(outcome, given)
+    return outcome
+
+
+def _keep(outcome: Outcome, given: Assignment) -> Path:
+    document = run_document(outcome, given.settings, given.targets, given.site)
+    return given.folder.write_json("run.json", document)
+
+
+def _remembered(document: Path, settings: Settings) -> tuple[str, ...]:
+    if settings.history_url is None:
+        return ()
+    from sglperf.remembering import remembered  # half a second to import, and only here
+
+    return tuple(remembered(document, settings.history_url))
+
+
+def _seconds(measured: Measured, begin: float) -> dict[str, float]:
+    return {**measured.measurements.seconds, "total": time.monotonic() - begin}
 
 
 def _links(site: Site) -> dict[str, str]:
     """Class of links of each server's TP set."""
     return {label: found.links for label, found in site.fingerprints.items()}
-
-
-def _target_notes(targets: Mapping[str, Target]) -> Iterator[str]:
-    return (note for target in targets.values() for note in target.notes)
-
-
-def _check(plan: Plan, settings: Settings, targets: Mapping[str, Target]) -> None:
-    """Before anything starts: what one side lacks would else be found after the other was measured."""
-    _check_backends(plan, targets)
-    _check_arguments(plan, settings, targets)
-    _check_predictions(plan, targets)
-
-
-def _check_backends(plan: Plan, targets: Mapping[str, Target]) -> None:
-    for target in targets.values():
-        known = target.adapter.attention_backends
-        for config in plan.configs:
-            if target.adapter.exact and config.attention_backend not in known:
-                raise UsageError(
-                    f"unknown attention backend {config.attention_backend!r}: {target.label} has {', '.join(sorted(known))}"
-                )
-            here = target.adapter.cpu_backends
-            if config.device == "cpu" and config.attention_backend not in here:
-                raise UsageError(
-                    f"attention backend {config.attention_backend!r} needs a GPU: on a CPU there are "
-                    f"{', '.join(sorted(here))} (triton through its interpreter). Choose with --attention-backend"
-                )
-
-
-def _check_arguments(plan: Plan, settings: Settings, targets: Mapping[str, Target]) -> None:
-    """A server argument that a build does not take would end its start."""
-    refused = {
-        (target.label, flag): None
-        for target, config in product(targets.values(), plan.configs)
-        for flag in refused_arguments(target, config)
-    }
-    if refused:
-        listed = "; ".join(f"{label} does not take {flag}" for label, flag in refused)
-        raise UsageError(
-            f"{listed}. Change server_arguments ({settings.origin('server_arguments')}), or give other targets"
-        )
-
-
-def _check_predictions(plan: Plan, targets: Mapping[str, Target]) -> None:
-    """Rounds of which the cache model can say nothing, and policies that a side lacks."""
-    for target, config in product(targets.values(), plan.configs):
-        policies = target.adapter.eviction_policies
-        if target.adapter.exact and config.eviction_policy not in (None, *policies):
-            raise UsageError(
-                f"unknown eviction policy {config.eviction_policy!r}: {target.label} has {', '.join(policies)}"
-            )
-        for load in plan.loads(config):
-            if load.workload.predicted:
-                check_predictable(config, target.adapter, load.round)
 
 
 def _beside(plan: Plan, targets: Mapping[str, Target], site: Site) -> frozenset[str]:
@@ -263,122 +280,18 @@ def _require_something(measurements: Measurements) -> None:
         raise MeasurementError("\n".join(reasons))
 
 
-def policy(plan: Plan, settings: Settings) -> Policy:
-    """How the plan's family is judged; its size is the planned one, whatever was measured of it."""
-    return Policy(alpha=settings.alpha, min_effect=settings.min_effect, family_size=plan.family_size)
+def _stored(given: Assignment) -> dict[Place, Baseline | None]:
+    """What was accepted of each place; nothing where two builds are compared."""
+    if given.paired or given.settings.baseline == "off":
+        return {}
+    return {place: folder.read(place[1]) for place, folder in _baseline_folders(given)}
 
 
-def _read_baselines(plan: Plan, settings: Settings, site: Site) -> dict[Place, Baseline | None]:
-    """Before anything starts, so that an unusable file costs no measurement."""
-    return {
-        place: BaselineFolder(settings.baseline_dir, site.fingerprints[place[0]].id).read(place[1])
-        for place in dict.fromkeys(ask.place for ask in plan.asks)
-    }
+def _noise(given: Assignment) -> dict[Place, CalibrationFile | None]:
+    """What is known of each place's noise, from earlier launches of one build."""
+    return {place: folder.read_calibration(place[1]) for place, folder in _baseline_folders(given)}
 
 
-def _read_calibrations(plan: Plan, settings: Settings, site: Site) -> dict[Place, CalibrationFile | None]:
-    """What is known of the noise, from earlier launches of one build."""
-    return {
-        place: BaselineFolder(settings.baseline_dir, site.fingerprints[place[0]].id).read_calibration(
-            place[1]
-        )
-        for place in dict.fromkeys(ask.place for ask in plan.asks)
-    }
-
-
-def _quoting(
-    plan: Plan, verdicts: Mapping[str, Verdict], noise: Mapping[Place, CalibrationFile | None]
-) -> dict[str, Verdict]:
-    """Verdicts that rest on statistics, each with what this machine's calibration says of its metric."""
-    quoted = dict(verdicts)
-    for ask in plan.asks:
-        known, verdict = noise[ask.place], verdicts.get(ask.name)
-        if known is None or verdict is None or verdict.comparison is None:
-            continue
-        said = known.quote(ask.name)
-        quoted[ask.name] = replace(verdict, sentence=f"{verdict.sentence}; {said}") if said else verdict
-    return quoted
-
-
-# What is written to the baseline. Neither a change for the worse nor one for the better extends it: it holds runs of
-# what was accepted, and shows how far such runs differ.
-_ACCEPTED = {
-    "off": frozenset[Status](),
-    "compare": frozenset({Status.NEW}),
-    "extend": frozenset({Status.NEW, Status.UNCHANGED, Status.INCONCLUSIVE}),
-    "record": frozenset(Status) - {Status.INVALID},
-}
-
-
-def _remembered(kept: Path, settings: Settings) -> Iterator[str]:
-    """Add the run to the history. It is safe on disk already, so a database that fails costs a note."""
-    if settings.history_url is None:
-        return
-    from sglperf.history.database import History
-    from sglperf.remembering import read_run, remember
-
-    try:
-        history = History(settings.history_url)
-        try:
-            remember(history, read_run(kept), kept)
-        finally:
-            history.close()
-    except SglperfError as error:
-        yield f"kept, but not in the history: {error}. Add it later: sglperf history add {kept.parent}"
-
-
-def _offer(
-    verdicts: Mapping[str, Verdict], settings: Settings, folder: RunFolder, *, paired: bool
-) -> Iterator[str]:
-    """What became better is never taken by itself: the next run would be judged by it."""
-    better = sum(verdict.status is Status.IMPROVED for verdict in verdicts.values())
-    if better and not paired and settings.baseline in ("compare", "extend"):
-        yield (
-            f"the baseline stays as it was: sglperf baseline accept {folder.path} takes what improved ({better})"
-        )
-
-
-def _results(
-    measured: Measured, verdicts: Mapping[str, Verdict], site: Site, run: str
-) -> tuple[Baseline, ...]:
-    """All that could be accepted, one for each machine and area: what is neither invalid nor predicted."""
-    names = {
-        ask.name
-        for ask in measured.plan.asks
-        if not ask.predicted and (ask.name not in verdicts or verdicts[ask.name].status is not Status.INVALID)
-    }
-    recorded = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    files: dict[tuple[str, str], Baseline] = {}
-    for place in dict.fromkeys(ask.place for ask in measured.plan.asks):
-        fingerprint = site.fingerprints[place[0]]
-        one = to_baseline(measured, place, names, fingerprint, run=run, recorded=recorded)
-        key = (fingerprint.id, place[1])
-        files[key] = files[key].merged(one) if key in files else one
-    return tuple(one for one in files.values() if one.cases)
-
-
-def _record(
-    measured: Measured, verdicts: Mapping[str, Verdict], settings: Settings, site: Site, run: str
-) -> tuple[str, ...]:
-    """Keep what is new; what else ``--baseline`` allows. An accepted case is else never touched."""
-    accepted = _ACCEPTED[settings.baseline]
-    if not accepted:
-        return ()
-    predicted = {ask.name for ask in measured.plan.asks if ask.predicted}
-    names = {name for name, verdict in verdicts.items() if verdict.status in accepted} - predicted
-    points = {ask.point for ask in measured.plan.asks if ask.name in names}
-    # A figure that carries no verdict of its own is kept beside those that do.
-    names |= {
-        ask.name for ask in measured.plan.asks if not METRICS[ask.metric].judged and ask.point in points
-    }
-    recorded = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    files = {}
-    for place in dict.fromkeys(ask.place for ask in measured.plan.asks if ask.name in names):
-        fingerprint = site.fingerprints[place[0]]
-        fresh = to_baseline(measured, place, names, fingerprint, run=run, recorded=recorded)
-
-        def merge(known: Baseline | None, fresh: Baseline = fresh) -> Baseline:
-            return fresh if known is None else known.merged(fresh, extend=settings.baseline == "extend")
-
-        files[str(BaselineFolder(settings.baseline_dir, fingerprint.id).update(place[1], merge))] = True
-    return tuple(files)
+def _baseline_folders(given: Assignment) -> Iterator[tuple[Place, BaselineFolder]]:
+    for place in dict.fromkeys(ask.place for ask in given.plan.asks):
+        yield place, BaselineFolder(given.settings.baseline_dir, given.site.fingerprints[place[0]].id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ from sglperf.calibrating import read_run
 from sglperf.core.baseline import BaselineContext
 from sglperf.core.history import contexts, entries, machine_context, run_key
 from sglperf.core.trend import Build
+from sglperf.errors import SglperfError
 from sglperf.evidence import meaning
 from sglperf.history.database import History, Kept
 
-__all__ = ["read_run", "remember"]
+__all__ = ["read_run", "remember", "remembered"]
 
 
 def remember(history: History, run: Mapping[str, Any], path: Path) -> bool:
@@ -46,6 +47,18 @@ def remember(history: History, run: Mapping[str, Any], path: Path) -> bool:
         document=str(path),
     )
     return history.add(kept, entries(results, statuses, machine, _meaning), contexts(results, machine))
+
+
+def remembered(kept: Path, url: str) -> Iterator[str]:
+    """Add the run to the history. It is safe on disk already, so a database that fails costs a note."""
+    try:
+        history = History(url)
+        try:
+            remember(history, read_run(kept), kept)
+        finally:
+            history.close()
+    except SglperfError as error:
+        yield f"kept, but not in the history: {error}. Add it later: sglperf history add {kept.parent}"
 
 
 def _meaning(context: BaselineContext, metric: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from sglperf.config import load_claims
+from sglperf.config_folder import load_claims
 from sglperf.core.environment_check import check_environment
 from sglperf.core.fingerprint import fingerprint
 from sglperf.environment import Environment
 from sglperf.errors import UsageError
-from sglperf.pipeline import Site, run
+from sglperf.pipeline import Assignment, Site, run
 from sglperf.probes.machine import probe_machine
 from sglperf.probes.versions import read_installation
 from sglperf.store import RunFolder
@@ -20,8 +20,8 @@ from sglperf.target.resolve import resolve_target
 if TYPE_CHECKING:
     import pytest
 
-    from sglperf.config import Settings
-    from sglperf.plugin import Suite
+    from sglperf.settings import Settings
+    from sglperf.suite import Suite
 
 
 def measure_plan(config: pytest.Config, suite: Suite) -> None:
@@ -38,7 +38,9 @@ def measure_plan(config: pytest.Config, suite: Suite) -> None:
     site = _site(suite)
     with RunFolder(suite.settings.results_dir) as folder:
         try:
-            suite.outcome = run(suite.plan, suite.settings, targets, site, folder, progress, claims)
+            suite.outcome = run(
+                Assignment(suite.plan, suite.settings, targets, site, claims, folder, progress)
+            )
         except KeyboardInterrupt:
             progress(
                 f"interrupted; the rounds measured so far are in {folder.path / 'journal.jsonl'}", done=True

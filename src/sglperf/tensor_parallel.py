@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sglperf.config import Settings
 from sglperf.core.footprint import held_bytes
 from sglperf.core.gpu_sets import GpuSet, named_sets, representative_sets, why_not_split
 from sglperf.core.machine import Gpus
 from sglperf.core.server_config import Model
 from sglperf.errors import ConfigError, NotHere
+from sglperf.settings import Settings
 
 Host = Callable[[], Gpus]
 """The GPUs of this machine, looked at when it is called."""

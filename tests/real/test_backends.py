@@ -17,7 +17,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "shell"))
 from faults import PAGE_NOT_SEEN, faulty
 from suite import Ended, Suite
 
-from sglperf.config import ConfigFolder, load_model, load_settings, server_configs
+from sglperf.config import load_settings
+from sglperf.config_folder import ConfigFolder
+from sglperf.configurations import server_configs
+from sglperf.models import load_model
 from sglperf.server.worker import Worker, start_worker
 from sglperf.target.resolve import resolve_target
 

@@ -14,9 +14,10 @@ from typing import Any
 import psutil
 import pytest
 
-from sglperf.config import config_folder, load_model
+from sglperf.config_folder import config_folder
 from sglperf.core.server_config import ServerConfig
 from sglperf.errors import ServerDied
+from sglperf.models import load_model
 from sglperf.server.worker import WORKERS, Worker, start_worker
 from sglperf.target.resolve import resolve_target
 

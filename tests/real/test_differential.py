@@ -17,9 +17,12 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 sys.path.insert(0, str(Path(__file__).parents[1] / "shell"))
 from sequences import Step, round_plan, steps
 
-from sglperf.config import ConfigFolder, load_model, load_settings, server_configs
+from sglperf.config import load_settings
+from sglperf.config_folder import ConfigFolder
+from sglperf.configurations import server_configs
 from sglperf.core.prediction import departures, predict
 from sglperf.core.server_config import ServerConfig
+from sglperf.models import load_model
 from sglperf.predicting import cache_shape, sent_waves
 from sglperf.probes.counters import delta, flush_cache, read_counters
 from sglperf.report.reproduction import reproduction

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from double import make_target
 
-from sglperf.config import ConfigFolder, Settings, load_settings
+from sglperf.config import load_settings
+from sglperf.config_folder import ConfigFolder
 from sglperf.core.server_config import Model, ServerConfig
 from sglperf.deeper import Look, check_looks, look_deeper
 from sglperf.errors import UsageError
@@ -17,6 +18,7 @@ from sglperf.evidence import Measured
 from sglperf.measurements import Measurements
 from sglperf.plan import Ask, Plan, make_plan
 from sglperf.server import worker as room
+from sglperf.settings import Settings
 from sglperf.store import RunFolder
 from sglperf.target.resolve import resolve_target
 from sglperf.workload.passes import DecodePass

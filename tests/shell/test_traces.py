@@ -69,6 +69,6 @@ def test_a_server_whose_clock_is_wrong(suite: Suite, tmp_path: Path) -> None:
     """Its story and the client's contradict one another: no phase is believed, what the client saw is."""
     ended = lifecycle(suite, tmp_path, "clock-behind")
     assert ended.code != 0
-    assert ended.status("lifecycle", "phase_queue") == "invalid"
+    assert ended.status("lifecycle", "time_to_batch") == "invalid"
     assert ended.status("lifecycle", "inter_token_latency") == "new"
     assert "the server's times contradict the client's by" in " ".join(ended.output.split())

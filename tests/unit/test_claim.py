@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from samples import A100, figure
 
-from sglperf.config import ConfigFolder, load_claims
+from sglperf.config_folder import ConfigFolder, load_claims
 from sglperf.core.catalogue import METRICS
 from sglperf.core.claim import Claim, Standing, check
 from sglperf.errors import ConfigError

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from samples import ask, server
 
 from sglperf.asking import answered, request
-from sglperf.config import ConfigFolder, load_model, load_settings
+from sglperf.config import load_settings
+from sglperf.config_folder import ConfigFolder
 from sglperf.core.catalogue import METRICS
 from sglperf.core.collectives import Message, allreduce_values, message_of
 from sglperf.core.server_config import Model, ServerConfig
 from sglperf.errors import UsageError
+from sglperf.models import load_model
 from sglperf.plan import Load, check_ask
 from sglperf.workload.collectives import AllReduce
 

@@ -11,20 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import TINY
 
-from sglperf.config import (
-    ConfigFolder,
-    Settings,
-    choose_profile,
-    config_folder,
-    load_model,
-    load_settings,
-    parse_list,
-    parse_tp_sets,
-    read_yaml,
-    server_configs,
-)
+from sglperf.config import load_settings
+from sglperf.config_folder import ConfigFolder, choose_profile, config_folder, read_yaml
+from sglperf.configurations import server_configs
 from sglperf.errors import ConfigError
+from sglperf.models import load_model
 from sglperf.plan import Ask, check_ask
+from sglperf.settings import Settings, parse_list, parse_tp_sets
 from sglperf.workload.shapes import Decode, Prefill, Repeat
 
 SHIPPED = ConfigFolder(Path(__file__).parents[2] / "config")

@@ -11,7 +11,8 @@ from machines import CPU_ONLY, H100_X8
 from samples import FINGERPRINT, ask, compared, outcome, server
 
 from sglperf import __version__
-from sglperf.config import ConfigFolder, load_settings
+from sglperf.config import load_settings
+from sglperf.config_folder import ConfigFolder
 from sglperf.core.gates import Gate
 from sglperf.core.verdict import Status, Verdict
 from sglperf.evidence import ContextChange

@@ -11,7 +11,6 @@ from machines import CPU_ONLY, H100_X8, INSTALLED
 from samples import ask, compared, server
 
 from sglperf.asking import answered, request
-from sglperf.config import Settings
 from sglperf.core.catalogue import MACHINE, METRICS
 from sglperf.core.environment_check import check_environment
 from sglperf.core.machine import Installation, Machine
@@ -20,6 +19,7 @@ from sglperf.core.verdict import Status, Verdict
 from sglperf.environment import Environment
 from sglperf.machine_note import machine_note
 from sglperf.plan import Ask, Load, Plan, make_plan
+from sglperf.settings import Settings
 from sglperf.target.build import Target
 from sglperf.workload.machine import MachineSpeed
 from sglperf.workload.plan import RoundPlan

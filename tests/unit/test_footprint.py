@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sglperf.config import ConfigFolder, load_model
+from sglperf.config_folder import ConfigFolder
 from sglperf.core.footprint import fit_together, gpu_bytes
 from sglperf.core.server_config import Model, ServerConfig
+from sglperf.models import load_model
 
 CONFIG = ConfigFolder(Path(__file__).parents[2] / "config")
 GIB = 2**30

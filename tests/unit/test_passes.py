@@ -11,13 +11,13 @@ import pytest
 from samples import server
 
 from sglperf.asking import Answer, answered, request
-from sglperf.config import Settings
 from sglperf.core.gates import Gate
 from sglperf.core.roofline import PassShape, beyond_limits, cost, pass_times, pass_values
 from sglperf.core.server_config import Model
 from sglperf.core.shape import shape_of
 from sglperf.errors import ConfigError, UsageError
 from sglperf.plan import Ask, Load, check_ask
+from sglperf.settings import Settings
 from sglperf.target.build import Target
 from sglperf.workload.passes import DecodePass, Pass, PrefillPass
 from sglperf.workload.plan import RoundPlan

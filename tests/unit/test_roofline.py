@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sglperf.config import ConfigFolder, load_model
+from sglperf.config_folder import ConfigFolder
 from sglperf.core.catalogue import METRICS
 from sglperf.core.roofline import (
     PARTS,
@@ -25,6 +25,7 @@ from sglperf.core.roofline import (
 )
 from sglperf.core.server_config import Model
 from sglperf.core.shape import Shape, shape_of
+from sglperf.models import load_model
 
 SMALL = Shape(hidden=8, intermediate=20, layers=5, heads=4, kv_heads=2, head=3, vocabulary=50, value_bytes=2)
 LOAD = PassShape(streams=2, context=10, new=3)

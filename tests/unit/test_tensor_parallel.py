@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 from machines import NO_GPUS, gpus
 
-from sglperf.config import ConfigFolder, Settings, load_model, load_settings, server_configs
+from sglperf.config import load_settings
+from sglperf.config_folder import ConfigFolder
+from sglperf.configurations import server_configs
 from sglperf.core.machine import Gpus
 from sglperf.core.topology import LinkKind
 from sglperf.errors import ConfigError, NotHere
+from sglperf.models import load_model
+from sglperf.settings import Settings
 from sglperf.tensor_parallel import ChosenSets, choose_sets
 
 CONFIG = ConfigFolder(Path(__file__).parents[2] / "config")
@@ -161,7 +165,7 @@ def test_servers_are_compared_in_one_respect():
 
 def test_auto_is_typed_or_written():
     """On the command line, in a variable, in a file."""
-    from sglperf.config import parse_tp_sets
+    from sglperf.settings import parse_tp_sets
 
     assert parse_tp_sets(" auto ") == "auto"
     assert settings(None, tp_sets="auto").tp_sets == ()

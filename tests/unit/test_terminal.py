@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from samples import ask, compared, outcome, server
 
-from sglperf.config import Settings
 from sglperf.core.catalogue import DIVERGING, METRICS
 from sglperf.core.metric import Kind
 from sglperf.core.sequential import Looks
@@ -23,6 +22,7 @@ from sglperf.evidence import ContextChange
 from sglperf.pipeline import Outcome
 from sglperf.report.sheet import WIDTH
 from sglperf.report.terminal import summary
+from sglperf.settings import Settings
 from sglperf.workload.shapes import Decode
 
 GOLDEN = Path(__file__).parent / "golden" / "summary.txt"

@@ -71,7 +71,17 @@ def test_a_rounds_phases_are_its_median_requests():
     """One that waited longer moves nothing."""
     values = derive(lived(life(), life(behind=0.004, index=1), life(index=2)))
     assert values["phase_queue"] == pytest.approx(0.002, abs=1e-6)
-    assert {f"phase_{name}" for name in PHASES} <= set(values) & set(METRICS)
+    assert values["time_to_batch"] == pytest.approx(0.003, abs=1e-6)
+    assert {f"phase_{name}" for name in PHASES} | {"time_to_batch"} <= set(values) & set(METRICS)
+
+
+def test_a_scheduler_that_is_quicker_than_the_note_of_it():
+    """The two are processes of their own: that is no contradiction, and no time in a queue."""
+    values = phase_values(lived(life(behind=-0.0025)))
+    assert values["phase_queue"] == 0
+    assert values["time_to_batch"] == values["phase_prepare"] == pytest.approx(0.0005, abs=1e-6)
+    assert disagreement(timelines(lived(life(behind=-0.0025)))) == pytest.approx(0.001, abs=1e-6)
+    assert disagreement(timelines(lived(life(behind=-0.010)))) == pytest.approx(0.007, abs=1e-6)
 
 
 @pytest.mark.parametrize("lacking", ["request_received_ts", "prefill_finished_time"])
@@ -85,6 +95,7 @@ def test_a_moment_that_is_not_told_leaves_no_timeline(lacking: str):
     assert gate.code == "no-server-times"
     assert not gate.spoils("time_to_first_token")
     assert gate.spoils("phase_queue")
+    assert gate.spoils("time_to_batch")
     assert believable(round_, [gate]) == derive(round_)
 
 
@@ -143,7 +154,7 @@ def test_a_long_curve_is_reduced():
 
 def shown(curve: tuple[tuple[float, float], ...]) -> list[str]:
     shape = Lifecycle(64, 11, 1)
-    asks = [ask("phase_queue", area="lifecycle", workload=shape), ask("phase_prefill", workload=shape)]
+    asks = [ask("time_to_batch", area="lifecycle", workload=shape), ask("phase_prefill", workload=shape)]
     values = {**derive(lived(life())), "inter_token_latency_slope": 1e-6}
     rounds = [measured_round(0, values, index=index, like=asks[0], curve=curve) for index in range(3)]
     plan = make_plan(asks, launches=1, rounds=3, warmup_rounds=0, seed=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sglperf.core.metric import Better, Kind, Metric
-from sglperf.core.timeline import PHASES
+from sglperf.core.timeline import PHASES, TO_BATCH
 
 DIVERGING = "diverging_answers"
 """The metric that is found by comparing a server's answers with another's."""
@@ -458,16 +458,25 @@ _STEP_METRICS = (
     ),
 )
 
-_PHASE_METRICS = tuple(
+_PHASE_METRICS = (
     Metric(
-        f"phase_{name}",
+        TO_BATCH,
         "s",
         Better.LOWER,
         Kind.TIMING,
-        f"of a request's life: {what}; median over the round's requests",
-        judged=name in ("prepare", "queue", "prefill", "return"),
-    )
-    for name, what in PHASES.items()
+        "from the server's receipt of a request until it is in a batch: preparation and queue; median over the round's requests",
+    ),
+    *(
+        Metric(
+            f"phase_{name}",
+            "s",
+            Better.LOWER,
+            Kind.TIMING,
+            f"of a request's life: {what}; median over the round's requests",
+            judged=name in ("prefill", "return"),
+        )
+        for name, what in PHASES.items()
+    ),
 )
 
 _ALLREDUCE = (

@@ -10,7 +10,7 @@ from sglperf.core.derive import token_gaps
 from sglperf.core.gpu_watch import GpuWatched
 from sglperf.core.metric import Kind
 from sglperf.core.observation import RoundObservation
-from sglperf.core.timeline import PHASES, disagreement, timelines
+from sglperf.core.timeline import PHASES, TO_BATCH, disagreement, timelines
 
 NO_TRACE = "no-trace"
 """Code of the gate that a round fails in which the server's profiler left nothing."""
@@ -166,7 +166,7 @@ def _timeline_gates(round_: RoundObservation, asked: Asked, limits: Limits) -> I
     if not asked.timeline:
         return
     found = timelines(round_)
-    phases = tuple(f"phase_{name}" for name in PHASES)
+    phases = (TO_BATCH, *(f"phase_{name}" for name in PHASES))
     if len(found) < len(round_.requests):
         yield Gate(
             "no-server-times",

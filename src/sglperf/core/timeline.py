@@ -22,6 +22,9 @@ _SERVER = {
 }
 """Moments that the server names, in their order."""
 
+TO_BATCH = "time_to_batch"
+"""The metric of preparation and queue together, whose two ends are in an order."""
+
 PHASES = {
     "arrive": "from the client into the server, its connection, HTTP and JSON",
     "prepare": "the server's checks, and handing it to the scheduler",
@@ -48,7 +51,7 @@ class Timeline:
 
     @property
     def phases(self) -> dict[str, float]:
-        """Seconds of each phase. One that the two clocks disagree on by more than it lasts is negative."""
+        """Seconds of each phase. One that the two clocks disagree on by more than it lasts is negative, and a queue may be 0."""
         return {
             phase: after - before
             for phase, (before, after) in zip(PHASES, pairwise(self.moments), strict=True)
@@ -64,17 +67,25 @@ def timelines(round_: RoundObservation) -> tuple[Timeline, ...]:
 
 
 def _timeline(request: RequestObservation, began: float) -> Timeline:
-    server = (request.server[name] - began for name in _SERVER.values())
+    received, dispatched, scheduled, prefilled = (request.server[name] - began for name in _SERVER.values())
+    # Two processes, each on its own: the scheduler may have begun before the other notes that it has handed over.
+    dispatched = min(dispatched, max(scheduled, received))
     seen = (request.arrivals[0], request.arrivals[-1], request.finished)
-    return Timeline((request.sent, *server, *seen), request.server.get("e2e_latency"))
+    return Timeline(
+        (request.sent, received, dispatched, scheduled, prefilled, *seen), request.server.get("e2e_latency")
+    )
 
 
 def phase_values(round_: RoundObservation) -> dict[str, float]:
-    """``phase_…`` metrics: the median over the round's requests, seconds."""
+    """``phase_…`` metrics and `TO_BATCH`: the median over the round's requests, seconds."""
     found = timelines(round_)
     if not found:
         return {}
-    return {f"phase_{name}": median(one.phases[name] for one in found) for name in PHASES}
+    phases = [one.phases for one in found]
+    return {
+        TO_BATCH: median(one["prepare"] + one["queue"] for one in phases),
+        **{f"phase_{name}": median(one[name] for one in phases) for name in PHASES},
+    }
 
 
 def disagreement(found: Sequence[Timeline]) -> float:

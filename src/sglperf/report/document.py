@@ -13,8 +13,8 @@ from sglperf.core.explanation import Explanation
 from sglperf.report.roofline import pass_entries
 
 if TYPE_CHECKING:
-    from sglperf.config import Settings
     from sglperf.pipeline import Outcome, Site
+    from sglperf.settings import Settings
     from sglperf.target.build import Target
 
 SCHEMA_VERSION = 1

@@ -24,10 +24,10 @@ from sglperf.report.sheet import Part, sheet
 from sglperf.report.timeline import timeline_parts
 
 if TYPE_CHECKING:
-    from sglperf.config import Settings
     from sglperf.measurements import Measurements
     from sglperf.pipeline import Outcome
     from sglperf.plan import Ask
+    from sglperf.settings import Settings
 
 _STYLES = {
     Status.REGRESSED: "bold red",
