@@ -20,14 +20,15 @@ class Step:
     Attributes:
         texts: (number, length): the beginning of each numbered text, put together.
         new_tokens: of the answer.
-        continues: how many requests before this one the turn is that it continues; 0 for none.
+        continues: number of the request that it continues, from 0; None for none. From the start, so that it stays the same
+            one when those between are left out to find the smallest sequence.
         flush: whether the cache is emptied first.
         priority: where the policy looks at it.
     """
 
     texts: tuple[tuple[int, int], ...]
     new_tokens: int = 1
-    continues: int = 0
+    continues: int | None = None
     flush: bool = False
     priority: int = 0
 
@@ -43,7 +44,7 @@ def steps(page: int, most: int = 14) -> st.SearchStrategy[list[Step]]:
         Step,
         texts=st.lists(text, min_size=1, max_size=3).map(tuple),
         new_tokens=st.sampled_from([1, 1, 2, 3, page, page + 1, 20]),
-        continues=st.sampled_from([0, 0, 0, 1, 2, 3]),
+        continues=st.none() | st.integers(0, most // 2),
         flush=st.sampled_from([False] * 9 + [True]),
         priority=st.integers(0, 2),
     )
@@ -56,7 +57,7 @@ def round_plan(sequence: list[Step], *, longest: int, priorities: bool = False) 
     waves: list[Wave] = []
     for position, step in enumerate(sequence):
         ids = tuple(token for number, length in step.texts for token in run(number, length))
-        continues = position - step.continues if 0 < step.continues <= position else None
+        continues = step.continues if step.continues is not None and step.continues < position else None
         request = RequestPlan(ids, step.new_tokens, 0.0, continues, step.priority if priorities else None)
         length = RoundPlan((*requests, request)).prompt_tokens[-1] + step.new_tokens
         if length > longest:

@@ -114,7 +114,7 @@ def address() -> Iterator[str]:
 
 def test_script_runs(address: str, tmp_path: Path) -> None:
     """The script sends the sequence again, turns and all, and prints what was predicted beside what comes."""
-    sequence = [Step(((0, 40),), 20), Step(((1, 5),), 1, continues=1), Step(((0, 40),), 1, flush=True)]
+    sequence = [Step(((0, 40),), 20), Step(((1, 5),), 1, continues=0), Step(((0, 40),), 1, flush=True)]
     plan, prediction, cached, found = compared(sequence, replace(SHAPE, enabled=False))
     script = tmp_path / "script.py"
     script.write_text(reproduction(plan, SHAPE, prediction, cached, found, "python -m sglang.launch_server"))
