@@ -161,19 +161,15 @@ STEPS = (
         590,
         small=(*ONE_LAUNCH, "-k", "by_batch and batch1- and latency"),
     ),
-    Step(
-        "page16",
-        "decoding and prefill on pages of 16 tokens",
-        ("-m", "decode or prefill", "--page-size=16", "--launches=5", "--rounds=4", "--baseline=record"),
-        590,
-        small=("--launches=2", "--rounds=1", *FIRST),
-    ),
-    Step(
-        "page64",
-        "decoding and prefill on pages of 64 tokens",
-        ("-m", "decode or prefill", "--page-size=64", "--launches=5", "--rounds=4", "--baseline=record"),
-        590,
-        small=("--launches=2", "--rounds=1", *FIRST),
+    *(
+        Step(
+            f"page{size}",
+            f"decoding and prefill on pages of {size} tokens",
+            ("-m", "decode or prefill", f"--page-size={size}", "--launches=5", "--rounds=4", "--baseline=record"),
+            590,
+            small=("--launches=2", "--rounds=1", *FIRST),
+        )
+        for size in (16, 64)
     ),
     Step(
         "policies",

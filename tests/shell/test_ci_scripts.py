@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from entry import Ended
 
 ROOT = Path(__file__).parents[2]
 # Writes its words, and what it is given, down; `answers` say what it prints and how it ends.
@@ -54,14 +55,6 @@ class Double:
     @property
     def words(self) -> list[list[str]]:
         return [words for words, _ in self.calls]
-
-
-class Ended(NamedTuple):
-    """How a script ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 class Checkout(NamedTuple):

@@ -112,3 +112,13 @@ def test_a_host_that_tells_little():
     assert "governor not told · turbo not told" in text
     assert "C none · C++ none" in text
     assert "none: the NVIDIA driver sees no GPU" in text
+
+
+def test_a_long_list_is_told_once():
+    """Each unmet requirement has its line and its action; the table of areas names a few."""
+    unmet = tuple(f"package{number}==1 (2 is installed)" for number in range(9))
+    text = environment_text(check(CPU_ONLY, replace(INSTALLED, unmet=unmet)))
+
+    assert text.count("package8==1") == 1
+    assert " ".join(text.split()).count("and 6 more") >= 1
+    assert text.count("pip install that there") == len(unmet)

@@ -16,6 +16,8 @@ from sglperf.core.readiness import AreaReadiness, Finding
 from sglperf.core.topology import LinkKind
 
 WIDTH = 100
+# Each is listed with its action below the table.
+_NAMED_IN_TABLE = 3
 _LEGEND = {
     LinkKind.NVSWITCH: "NV# = NVLinks through NVSwitch",
     LinkKind.NVLINK: "NV# = NVLinks from GPU to GPU",
@@ -185,7 +187,10 @@ def _area_table(areas: Iterable[AreaReadiness]) -> Table:
 def _lacks(findings: Sequence[Finding]) -> Text:
     if not findings:
         return Text("ready", style="green")
-    return Text("; ".join(finding.what for finding in findings), style="yellow")
+    shown = [finding.what for finding in findings[:_NAMED_IN_TABLE]]
+    if left := len(findings) - len(shown):
+        shown.append(f"and {left} more")
+    return Text("; ".join(shown), style="yellow")
 
 
 def _actions(areas: Sequence[AreaReadiness]) -> Iterator[tuple[str, str]]:
