@@ -447,3 +447,23 @@ def test_a_bisection_that_could_not_tell_says_which_it_may_be(tmp_path):
         json.dumps(bisection(confirmed={"side": "good", "sentence": "no worse"}))
     )
     assert "NOT confirmed" in Page(reporting.draw(tmp_path)).text
+
+
+def test_a_case_is_called_by_what_sets_it_apart():
+    """Names of servers are told without the words that all begin with, whole words; what is left tells them apart."""
+    servers = (
+        "torch_native-page16-tp0-overlap-serial",
+        "torch_native-page16-tp0-overlap-overlapped",
+        "torch_native-page16-tp0",
+    )
+    run = Run(document(*(case(config=server) for server in servers)), ())
+    assert run.common_server == "torch_native-page16-tp0"
+    assert [name.partition(" · ")[2] for name in run.short.values()] == [
+        "decode-p64-n8-s1 · overlap-serial", "decode-p64-n8-s1 · overlap-overlapped", "decode-p64-n8-s1",
+    ]  # fmt: skip
+    pages = Run(document(case(config="triton-page1-tp0"), case(config="triton-page16-tp0")), ())
+    assert pages.common_server == "triton"
+    assert set(pages.short.values()) == {
+        f"inter_token_latency · decode-p64-n8-s1 · page{size}-tp0" for size in (1, 16)
+    }
+    assert Run(document(case()), ()).short.popitem()[1] == "inter_token_latency · decode-p64-n8-s1"

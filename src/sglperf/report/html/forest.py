@@ -66,10 +66,14 @@ def forests(run: Run) -> Iterator[Plot]:
     yield forest(
         "Ratios with their intervals",
         f"Head over {against}, logarithmic. Lines are the intervals that verdicts rest on, of launches, not of rounds; inside "
-        f"the band, ± {effect:.0%}, nothing matters unless a metric sets its own bound.{left}",
+        f"the band, ± {effect:.0%}, nothing matters unless a metric sets its own bound.{_server(run)}{left}",
         lines,
         effect,
     )
+
+
+def _server(run: Run) -> str:
+    return f" Servers are {run.common_server}, and what is named." if run.common_server else ""
 
 
 def _drawable(case: Mapping[str, Any]) -> bool:
@@ -111,7 +115,7 @@ def forest(title: str, caption: str, lines: Sequence[Line], effect: float | None
             _draw(axes, at, one, low, high)
         log_ticks(axes, "x", low, high, lambda value: f"×{value:.3g}")
         axes.set_xlim(low, high)
-        axes.set_yticks(range(len(lines)), [shorter(one.name) for one in lines])
+        axes.set_yticks(range(len(lines)), [shorter(one.name, 70) for one in lines])
         axes.tick_params(axis="y", length=0, labelsize=8)
         axes.set_ylim(len(lines) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -88,22 +89,29 @@ class Run:
 
     @cached_property
     def short(self) -> dict[str, str]:
-        """Name → what sets the case apart: without a model or a server configuration that all share."""
+        """Name → what sets the case apart: without a model that all share, or what all names of servers begin with."""
         one_model = len({case["model"] for case in self.cases.values()}) == 1
-        one_config = len({case["config"] for case in self.cases.values()}) == 1
+        begin = self.common_server
         return {
             name: " · ".join(
                 part
-                for part, shown in (
-                    (case["metric"]["name"], True),
-                    (case["workload"], True),
-                    (case["config"], not one_config),
-                    (case["model"], not one_model),
+                for part in (
+                    case["metric"]["name"],
+                    case["workload"],
+                    case["config"].removeprefix(begin).removeprefix("-"),
+                    "" if one_model else case["model"],
                 )
-                if shown
+                if part
             )
             for name, case in self.cases.items()
         }
+
+    @cached_property
+    def common_server(self) -> str:
+        """What the names of all servers begin with, in whole words."""
+        words = [case["config"].split("-") for case in self.cases.values()]
+        same = takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))
+        return "-".join(column[0] for column in same)
 
     @cached_property
     def points(self) -> dict[tuple[str, str], list[Kept]]:
