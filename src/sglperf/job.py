@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from sglperf.core.gates import Gate
 from sglperf.core.server_config import ServerConfig
 from sglperf.errors import MeasurementError
-from sglperf.measurements import Launch, Measurements, Progress, Round
+from sglperf.measurements import Failure, Launch, Measurements, Progress, Round
 from sglperf.plan import Load, Plan
 from sglperf.settings import Settings
 from sglperf.store import RunFolder
@@ -59,7 +58,9 @@ class Job:
 
     def failed(self, error: MeasurementError) -> None:
         """Keep why it was not measured."""
-        self.measurements.failures[self.side, self.config.label] = Gate(_code(error), str(error))
+        self.measurements.failures[self.side, self.config.label] = Failure(
+            _code(error), str(error), launch=self.launch
+        )
         self.folder.append(
             "failure",
             {"side": self.side, "config": self.config.label, "launch": self.launch, "error": str(error)},

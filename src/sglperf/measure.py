@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from random import Random
 
@@ -40,37 +41,69 @@ def execute(
         still_open: told how many launches are complete, says which configs (by label) need another.
         beside: neighbourhoods of GPU configs whose servers, of all builds, fit on their GPUs at once.
     """
+    most, clock = plan.starts * len(targets), Clock(settings.time_limit)
+
+    def job(turn: Turn, launch: int) -> Job:
+        title = f"server {turn.number}/{most}: {_name(turn.side, targets)}{turn.config.label}"
+        target = targets[turn.side]
+        return Job(
+            plan, settings, turn.side, target, turn.config, launch, folder, progress, measurements, title
+        )
+
+    def room(launch: int) -> bool:
+        if clock.leaves_room():
+            return True
+        measurements.notes.append(clock.note(launch, plan.launches))
+        return False
+
     with StreamingClient() as client:
-        number, most = 0, plan.starts * len(targets)
-        labels: Collection[str] = {config.label for config in plan.configs}
-        clock = Clock(settings.time_limit)
-        for launch in range(plan.launches):
-            if not clock.leaves_room():
-                measurements.notes.append(clock.note(launch, plan.launches))
-                break
-            jobs = []
-            for config, sides in schedule(plan, tuple(targets), launch):
-                for side in sides:
-                    number += 1
-                    if (side, config.label) not in measurements.failures and config.label in labels:
-                        title = f"server {number}/{most}: {_name(side, targets)}{config.label}"
-                        jobs.append(
-                            Job(
-                                plan,
-                                settings,
-                                side,
-                                targets[side],
-                                config,
-                                launch,
-                                folder,
-                                progress,
-                                measurements,
-                                title,
-                            )
-                        )
-            for some in at_once(jobs, beside):
+
+        def make(launch: int, turns: Sequence[Turn]) -> None:
+            for some in at_once([job(turn, launch) for turn in turns], beside):
                 _launch(some, client)
-            labels = with_their_groups(plan, still_open(launch + 1))
+
+        launch_by_launch(plan, tuple(targets), measurements, make, still_open, room)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A launch of one server config on one side; ``number`` counts all that were planned."""
+
+    number: int
+    side: str
+    config: ServerConfig
+
+
+def launch_by_launch(
+    plan: Plan,
+    sides: Sequence[str],
+    measurements: Measurements,
+    make: Callable[[int, Sequence[Turn]], None],
+    still_open: Callable[[int], Collection[str]],
+    room: Callable[[int], bool],
+) -> None:
+    """The order of a run, whether it measures or only looks at what was measured.
+
+    Args:
+        measurements: filled by ``make``. A config that failed on a side has no further turns there.
+        make: has one launch of all these made, or takes what it came to.
+        still_open: told how many launches are complete, says which configs (by label) need another.
+        room: whether the launch of this number, from 0, can be made; if not, the run ends.
+    """
+    number = 0
+    labels: Collection[str] = {config.label for config in plan.configs}
+    for launch in range(plan.launches):
+        if not room(launch):
+            break
+        turns = []
+        for config, in_order in schedule(plan, sides, launch):
+            for side in in_order:
+                number += 1
+                if (side, config.label) not in measurements.failures and config.label in labels:
+                    turns.append(Turn(number, side, config))
+        make(launch, turns)
+        measurements.made = launch + 1
+        labels = with_their_groups(plan, still_open(launch + 1))
 
 
 class Clock:

@@ -82,6 +82,13 @@ class Launch:
     worker: str | None = None
 
 
+@dataclass(frozen=True)
+class Failure(Gate):
+    """Why the launches of a server config ended, and in which of them."""
+
+    launch: int = 0
+
+
 @dataclass
 class Measurements:
     """All that was measured, growing while a plan is executed.
@@ -90,6 +97,7 @@ class Measurements:
         failures: (side, config) → why its launches stopped.
         seconds: where the wall time went: ``start``, ``load``, ``warm-up``, ``stop``.
         notes: what a person should be told of how it went.
+        made: launches that there was time for, of each server config that needed them.
     """
 
     launches: list[Launch] = field(default_factory=list)
@@ -97,6 +105,7 @@ class Measurements:
     failures: dict[tuple[str, str], Gate] = field(default_factory=dict)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     notes: list[str] = field(default_factory=list)
+    made: int = 0
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
