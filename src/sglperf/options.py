@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-_PATHS = ("--target", "--base", "--head", "--sglang-repo", "--model", "--baseline-dir", "--results-dir")
+_PATHS = (
+    "--target", "--base", "--head", "--sglang-repo", "--model", "--baseline-dir", "--results-dir", "--merge-shards",
+)  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,6 +70,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--baseline-dir", metavar="DIR", help="where baselines are (default: baselines/)")
     add("--results-dir", metavar="DIR", help="where runs are kept (default: results/)")
     add(
+        "--shard",
+        metavar="K/N",
+        help="measure the K-th of N parts of the plan, as 2/4; --merge-shards judges what all of them measured",
+    )
+    add(
+        "--merge-shards",
+        metavar="FOLDER",
+        help="start nothing: judge what the shards below this folder measured, or those of a split in the history",
+    )
+    add(
+        "--split",
+        metavar="NAME",
+        help="with --shard and --history: what all shards of this run are called there (default: GitHub's run and the profile)",
+    )
+    add(
         "--history",
         metavar="URL",
         help="database that the run is added to: a file, postgresql://USER@HOST/NAME, or off (default: results/history.sqlite)",
@@ -101,7 +118,7 @@ def given_options(config: pytest.Config) -> dict[str, Any]:
         for name in (
             "target", "base", "head", "sglang_repo", "target_mode", "profile", "model",
             "launches", "rounds", "time_limit", "why", "ncu", "nsys", "baseline", "baseline_dir", "results_dir",
-            "history", "tag",
+            "history", "tag", "shard", "merge_shards", "split",
         )
     }  # fmt: skip
     lists: dict[str, tuple[str, Callable[[str], Any]]] = {

@@ -5,8 +5,8 @@ Its size fixes the family that is judged, so a partial run is held to the same s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from sglperf.core.catalogue import DIVERGING, METRICS, STARTUP
@@ -77,6 +77,7 @@ class Plan:
         launches: of each server config, at most.
         fewest_launches: of each server config, before a decided one may stop.
         rounds, warmup_rounds: per workload and launch.
+        whole_family: size of the family that is judged, where this is a part of a plan; None for a whole one.
     """
 
     asks: tuple[Ask, ...]
@@ -85,6 +86,7 @@ class Plan:
     rounds: int
     warmup_rounds: int
     seed: int
+    whole_family: int | None = None
 
     @property
     def configs(self) -> tuple[ServerConfig, ...]:
@@ -117,7 +119,14 @@ class Plan:
     @property
     def family_size(self) -> int:
         """Number of timing cases that carry a verdict: what the error rate is kept over."""
+        if self.whole_family is not None:
+            return self.whole_family
         return sum(map(_judged_timing, self.asks))
+
+    def part(self, labels: Collection[str]) -> Plan:
+        """What is to be measured on these server configs, judged among all of this plan."""
+        asks = tuple(ask for ask in self.asks if ask.config.label in labels)
+        return replace(self, asks=asks, whole_family=self.family_size)
 
     def loads(self, config: ServerConfig) -> tuple[Load, ...]:
         """What is sent to a server of this config in every round."""

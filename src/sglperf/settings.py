@@ -16,6 +16,7 @@ from pydantic import (
     field_validator,
 )
 
+from sglperf.core.sharding import Shard
 from sglperf.errors import ConfigError
 
 TpSet = tuple[int, ...]
@@ -85,6 +86,9 @@ class Settings(BaseModel):
     baseline_dir: Path = Path("baselines")
     results_dir: Path = Path("results")
     html_report: bool = True
+    shard: Shard | None = None
+    merge_shards: str | None = None
+    split: Annotated[str, Field(max_length=80)] = ""
     history: str | None = None
     tag: Annotated[str, Field(max_length=40)] = ""
     strict: bool = False
@@ -121,6 +125,20 @@ class Settings(BaseModel):
     def _without_password(self, history: str | None) -> str | None:
         return None if history is None else without_password(history)
 
+    @field_validator("shard", mode="before")
+    @classmethod
+    def _part(cls, given: object) -> object:
+        return Shard.parse(given) if isinstance(given, str) else given
+
+    @field_validator("merge_shards")
+    @classmethod
+    def _one_or_the_other(cls, place: str | None, info: ValidationInfo) -> str | None:
+        if place is not None and info.data.get("shard") is not None:
+            raise ValueError(
+                "one run measures a part (--shard) or merges what the parts measured: give one of them"
+            )
+        return place
+
     @field_validator("compare_tp_sets")
     @classmethod
     def _in_one_respect(cls, compare: bool, info: ValidationInfo) -> bool:
@@ -152,6 +170,11 @@ class Settings(BaseModel):
     def most_launches(self) -> int:
         """Server starts of each configuration, however open its verdicts are."""
         return self.launches if isinstance(self.launches, int) else self.launches[1]
+
+    @property
+    def shares(self) -> bool:
+        """Whether a database is named that other machines may write to, and not just the results folder's own."""
+        return self.history not in (None, "off")
 
     @property
     def history_url(self) -> str | None:
