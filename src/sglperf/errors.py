@@ -12,6 +12,7 @@
     │   └── NotHere           this machine lacks what a test is about; the test is skipped
     ├── StoreError            a result could not be written                       exit 3
     │   └── HistoryError      the history's database cannot be reached or used
+    │       └── AlreadyMerged shards are no longer there as they were read
     └── SampleError           numbers that no statistic may be computed from
 
 A message names the culprit first, then the next action. Foreign exceptions are translated
@@ -71,6 +72,10 @@ class StoreError(SglperfError):
 
 class HistoryError(StoreError):
     """The history's database cannot be reached or used; runs keep their files and can be added later."""
+
+
+class AlreadyMerged(HistoryError):
+    """Shards are gone from the history, or others are in their place, since they were read."""
 
 
 class SampleError(SglperfError, ValueError):

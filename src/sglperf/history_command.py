@@ -72,6 +72,25 @@ def list_(
 
 
 @history.command()
+def shards(
+    drop: Annotated[
+        str | None, typer.Option("--drop", metavar="SPLIT", help="Forget the shards of this split.")
+    ] = None,
+    history: Database = None,
+    results_dir: Results = _RESULTS,
+    json: JsonFile = None,
+) -> None:
+    """Shards that wait here for the others of their run, until pytest --merge-shards=SPLIT takes them."""
+    from sglperf.report.trend import shards_json, shards_text
+
+    with _opened(_settings(history, results_dir)) as database:
+        if drop is not None and not database.drop_shards(drop):
+            raise UsageError(f"{drop}: {database.place} has no shards of that name: sglperf history shards")
+        kept = database.splits()
+        tell({"shards": shards_json(kept)}, shards_text(kept, database.place), json)
+
+
+@history.command()
 def tag(
     run: Annotated[str, typer.Argument(help="A run's name.")],
     name: Annotated[str, typer.Argument(metavar="TAG", help="release, nightly, …; '' takes it away.")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,21 @@ from sglperf.calibrating import read_run
 from sglperf.core.baseline import BaselineContext
 from sglperf.core.history import contexts, entries, machine_context, run_key
 from sglperf.core.trend import Build
-from sglperf.errors import SglperfError
+from sglperf.errors import AlreadyMerged, SglperfError
 from sglperf.evidence import meaning
-from sglperf.history.database import History, Kept
+from sglperf.history.database import History, Kept, Merged, ShardKept
+from sglperf.sharding import Split
 
 __all__ = ["read_run", "remember", "remembered"]
 
 
-def remember(history: History, run: Mapping[str, Any], path: Path) -> bool:
+def remember(history: History, run: Mapping[str, Any], path: Path, merged: Merged | None = None) -> bool:
     """Add a run; False where it is there already.
 
     Args:
         run: its document.
         path: where that is.
+        merged: shards whose place it takes.
 
     Raises:
         UsageError: the document holds no results.
@@ -46,19 +49,63 @@ def remember(history: History, run: Mapping[str, Any], path: Path) -> bool:
         compared=set(run["targets"]) != {"head"},
         document=str(path),
     )
-    return history.add(kept, entries(results, statuses, machine, _meaning), contexts(results, machine))
+    found = entries(results, statuses, machine, _meaning)
+    return history.add(kept, found, contexts(results, machine), merged)
 
 
-def remembered(kept: Path, url: str) -> Iterator[str]:
-    """Add the run to the history. It is safe on disk already, so a database that fails costs a note."""
+def remembered(kept: Path, url: str, split: Split | None = None) -> Iterator[str]:
+    """Add the run to the history. It is safe on disk already, so a database that fails costs a note.
+
+    Args:
+        split: of the shards that it was merged from, which are removed in the same transaction.
+    """
     try:
-        history = History(url)
-        try:
-            remember(history, read_run(kept), kept)
-        finally:
-            history.close()
+        with _opened(url) as history:
+            run = read_run(kept)
+            remember(history, run, kept, None if split is None else _merged(run, split))
+    except AlreadyMerged as error:
+        yield f"kept, but not in the history: {error}"
     except SglperfError as error:
         yield f"kept, but not in the history: {error}. Add it later: sglperf history add {kept.parent}"
+
+
+def shared(kept: Path, url: str) -> Iterator[str]:
+    """Put a shard's run where the others of its split are. It is safe on disk already."""
+    try:
+        with _opened(url) as history:
+            run = read_run(kept, part=True)
+            place = run["shard"]
+            history.put_shard(
+                ShardKept(
+                    split=place["split"],
+                    number=place["index"],
+                    of=place["of"],
+                    plan=place["plan"],
+                    run=run["run"],
+                    recorded=_from_name(run["run"]),
+                    document=kept.read_bytes(),
+                )
+            )
+        yield f"waits for the other shards in {history.place}: --merge-shards={place['split']}"
+    except SglperfError as error:
+        yield f"kept, but not where the other shards are: {error}. Merge the shards' folders instead"
+
+
+def _merged(run: Mapping[str, Any], split: Split) -> Merged | None:
+    """Shards without a name were never in a history."""
+    if not split.name:
+        return None
+    runs = {one["index"]: one["run"] for one in run["shards"]} if split.taken else {}
+    return Merged(split.name, runs)
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[History]:
+    history = History(url)
+    try:
+        yield history
+    finally:
+        history.close()
 
 
 def _meaning(context: BaselineContext, metric: str) -> str:

@@ -6,7 +6,7 @@ import json
 import multiprocessing
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import postgres
@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from courses import FIRST, LATENCY, document, run_name
 from samples import FINGERPRINT
 
-from sglperf.errors import HistoryError, UsageError
-from sglperf.history.database import History, course
+from sglperf.errors import AlreadyMerged, HistoryError, UsageError
+from sglperf.history.database import History, Merged, ShardKept, course
 from sglperf.remembering import remember
 
 WRITERS, RUNS = 2, 12
@@ -184,6 +184,130 @@ def test_two_writers_lose_nothing_and_add_nothing_twice(url: str) -> None:
     shared = len(range(0, RUNS, 3))
     assert [one.results for one in history.kept()] == [2] * (shared + WRITERS * (RUNS - shared))
     assert [len(one.points) for one in history.series()] == [shared + WRITERS * (RUNS - shared)] * 2
+    history.close()
+
+
+# Shards of one run
+
+
+def shard(number: int, split: str = "tonight", run: str = "") -> ShardKept:
+    document = json.dumps({"run": run or f"run-{number}", "values": [0.1] * 1000, "shard": number}).encode()
+    return ShardKept(split, number, 4, "a" * 16, run or f"run-{number}", "2026-01-01T00:00:00Z", document)
+
+
+def test_shards_wait_for_one_another(history: History) -> None:
+    """In their order, whoever came first, and apart from other splits; a shard that is measured again replaces the first."""
+    history.put_shard(shard(2))
+    history.put_shard(shard(1, run="failed"))
+    history.put_shard(shard(1, "yesterday"))
+    history.put_shard(shard(1))
+
+    assert [one["run"] for one in history.shards("tonight")] == ["run-1", "run-2"]
+    assert history.shards("tonight")[0]["values"] == [0.1] * 1000
+    assert history.shards("tomorrow") == ()
+    assert [(one.split, one.number, one.of) for one in history.splits()] == [
+        ("tonight", 1, 4), ("tonight", 2, 4), ("yesterday", 1, 4)
+    ]  # fmt: skip
+    assert history.kept() == ()
+
+
+def test_a_merged_run_takes_the_place_of_its_shards(history: History) -> None:
+    """All of that split, and none of another; a shard that had nothing to do, and was not read, goes too."""
+    for one in (shard(1), shard(2), shard(3), shard(1, "yesterday")):
+        history.put_shard(one)
+
+    assert add_merged(history, 0, Merged("tonight", {1: "run-1", 2: "run-2"}))
+    assert [one.name for one in history.kept()] == [run_name(0)]
+    assert [one.split for one in history.splits()] == ["yesterday"]
+
+
+def test_shards_that_changed_since_they_were_read(history: History) -> None:
+    """Another merge took them, or one was measured again: the run is not added, and nothing is removed."""
+    for one in (shard(1), shard(2)):
+        history.put_shard(one)
+    with pytest.raises(AlreadyMerged, match="shard 2 of tonight is not there any more as it was read"):
+        add_merged(history, 0, Merged("tonight", {1: "run-1", 2: "another"}))
+
+    assert history.kept() == ()
+    assert len(history.splits()) == 2
+    assert add_merged(history, 0, Merged("tonight", {1: "run-1", 2: "run-2"}))
+    with pytest.raises(AlreadyMerged):
+        add_merged(history, 1, Merged("tonight", {1: "run-1", 2: "run-2"}))
+    assert len(history.kept()) == 1
+
+
+def test_shards_that_were_merged_from_folders_go_too(history: History) -> None:
+    """Whether they were here or not."""
+    assert add_merged(history, 0, Merged("tonight", {}))
+    history.put_shard(shard(1))
+    assert add_merged(history, 1, Merged("tonight", {}))
+
+    assert history.splits() == ()
+
+
+def test_shards_can_be_forgotten(history: History) -> None:
+    history.put_shard(shard(1))
+
+    assert history.drop_shards("yesterday") == 0
+    assert history.drop_shards("tonight") == 1
+    assert history.splits() == ()
+
+
+def test_a_database_from_before_shards_takes_them(history: History) -> None:
+    """The table is added where there is none; until then nothing waits."""
+    add(history, 0)
+    with history._engine.begin() as connection:
+        connection.execute(text("DROP TABLE shard"))
+
+    assert history.splits() == history.shards("tonight") == ()
+    history.put_shard(shard(1))
+    assert len(history.splits()) == 1
+    assert len(history.kept()) == 1
+
+
+def add_merged(history: History, night: int, merged: Merged) -> bool:
+    return remember(history, document(night, FLAT), Path("results") / run_name(night), merged)
+
+
+def _put(url: str, number: int) -> None:
+    history = History(url)
+    for again in range(3):
+        history.put_shard(shard(number, run=f"run-{number}" if again == 2 else "earlier"))
+        history.put_shard(shard(1, "contended", run=f"writer-{number}"))
+    history.close()
+
+
+def _merge(url: str, number: int) -> None:
+    history = History(url)
+    try:
+        add_merged(history, number, Merged("tonight", {one: f"run-{one}" for one in range(1, 5)}))
+    except AlreadyMerged:
+        raise SystemExit(3) from None
+    finally:
+        history.close()
+
+
+def _together(work: Callable[[str, int], None], url: str, numbers: Sequence[int]) -> list[int | None]:
+    """Exit codes of as many processes at once."""
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=work, args=(url, number)) for number in numbers]
+    for one in processes:
+        one.start()
+    for one in processes:
+        one.join(60)
+    return [one.exitcode for one in processes]
+
+
+def test_shards_that_end_at_once_and_merges_that_begin_at_once(url: str) -> None:
+    """Four write on an empty database, also the same row; of three merges one adds its run, the others say why not."""
+    assert _together(_put, url, range(1, 5)) == [0] * 4
+    history = History(url)
+    assert [one["run"] for one in history.shards("tonight")] == [f"run-{number}" for number in range(1, 5)]
+    assert len(history.shards("contended")) == 1
+
+    assert sorted(map(int, _together(_merge, url, range(3)))) == [0, 3, 3]
+    assert len(history.kept()) == 1
+    assert history.shards("tonight") == ()
     history.close()
 
 

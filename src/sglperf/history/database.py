@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, func, insert, select, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Table,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,8 +30,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sglperf.core.history import Entry
 from sglperf.core.launches import Launches
 from sglperf.core.trend import Build, Point
-from sglperf.errors import HistoryError, UsageError
-from sglperf.history.schema import SCHEMA_VERSION, contexts, metadata, results, runs, series, version
+from sglperf.errors import AlreadyMerged, HistoryError, UsageError
+from sglperf.history.schema import SCHEMA_VERSION, contexts, metadata, results, runs, series, shards, version
 
 SECONDS_TO_WAIT = 10  # for another writer, or for a server to answer
 _LOCK = 0x5347_4C50  # of PostgreSQL's advisory locks, the one under which tables are made
@@ -63,6 +77,40 @@ class Series:
     runs: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class ShardKept:
+    """A shard's run while it waits for the others.
+
+    Attributes:
+        split: what all shards of the run are called.
+        number, of: which of how many, from 1.
+        plan: digest of the whole plan.
+        recorded: UTC, ISO 8601.
+        document: its ``run.json``; empty where it is only listed.
+    """
+
+    split: str
+    number: int
+    of: int
+    plan: str
+    run: str
+    recorded: str
+    document: bytes = b""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Shards whose place a run takes.
+
+    Attributes:
+        runs: that were read here, by number, each of which must still be here; none for shards that were read from
+            folders, and are removed if they are here, too.
+    """
+
+    split: str
+    runs: Mapping[int, str]
+
+
 class History:
     """A database of results.
 
@@ -87,13 +135,25 @@ class History:
         """Let go of all connections."""
         self._engine.dispose()
 
-    def add(self, run: Kept, entries: Sequence[Entry], known: Mapping[str, Mapping[str, Any]]) -> bool:
+    def add(
+        self,
+        run: Kept,
+        entries: Sequence[Entry],
+        known: Mapping[str, Mapping[str, Any]],
+        merged: Merged | None = None,
+    ) -> bool:
         """Keep a run, all or nothing; False where it is there already.
 
         Args:
             known: context's key → the context.
+            merged: the shards whose place the run takes.
+
+        Raises:
+            AlreadyMerged: another run has taken their place.
         """
         with self._writing() as connection:
+            if merged is not None:
+                _remove(connection, merged, self.place)
             row = {
                 "key": run.key, "name": run.name, "recorded": run.recorded, "tag": run.tag, "sglang": run.build.version,
                 "commit": run.build.commit, "label": run.label, "compared": run.compared, "document": run.document,
@@ -105,6 +165,49 @@ class History:
             if entries:
                 connection.execute(insert(results), _rows(connection, number, entries, known))
             return True
+
+    def put_shard(self, shard: ShardKept) -> None:
+        """Keep a shard's run until it is merged; measured again, it takes the place of the one before."""
+        with self._writing() as connection:
+            same = (shards.c.split == shard.split) & (shards.c.number == shard.number)
+            # Whoever writes the same one waits for this row, so it is first made and then filled.
+            found = {"split": shard.split, "number": shard.number, "of": shard.of, "plan": shard.plan, "run": shard.run,
+                     "recorded": shard.recorded, "document": zlib.compress(shard.document)}  # fmt: skip
+            dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+            new = dialect.insert(shards).on_conflict_do_nothing(index_elements=["split", "number"])
+            connection.execute(new, found)
+            connection.execute(update(shards).where(same).values(found))
+
+    def shards(self, split: str) -> tuple[dict[str, Any], ...]:
+        """Documents of the split's shards that are here, in order."""
+        with self._reading() as connection:
+            if not connection.dialect.has_table(connection, shards.name):
+                return ()
+            query = select(shards.c.document).where(shards.c.split == split).order_by(shards.c.number)
+            return tuple(json.loads(zlib.decompress(one)) for one in connection.scalars(query))
+
+    def splits(self) -> tuple[ShardKept, ...]:
+        """Shards that nobody has merged yet, without their documents."""
+        with self._reading() as connection:
+            if not connection.dialect.has_table(connection, shards.name):
+                return ()
+            columns = (
+                shards.c.split,
+                shards.c.number,
+                shards.c.of,
+                shards.c.plan,
+                shards.c.run,
+                shards.c.recorded,
+            )
+            query = select(*columns).order_by(shards.c.split, shards.c.number)
+            return tuple(ShardKept(*row) for row in connection.execute(query))
+
+    def drop_shards(self, split: str) -> int:
+        """Forget the shards of a split that is not to be merged; how many there were."""
+        with self._reading():  # which makes no database where there is none
+            pass
+        with self._writing() as connection:
+            return int(connection.execute(delete(shards).where(shards.c.split == split)).rowcount)
 
     def tag(self, name: str, tag: str) -> int:
         """Give the runs of this name a tag; how many there are."""
@@ -287,14 +390,28 @@ def _has_tables(connection: Connection) -> bool:
 
 
 def _make_tables(connection: Connection) -> None:
-    if _has_tables(connection):
+    if _has_tables(connection) and connection.dialect.has_table(connection, shards.name):
         return
     if connection.dialect.name == "postgresql":  # SQLite has but one writer, and this is it
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        if _has_tables(connection):
-            return
-    metadata.create_all(connection)
-    connection.execute(insert(version).values(version=SCHEMA_VERSION))
+    new = not _has_tables(connection)
+    metadata.create_all(connection)  # those that are not there
+    if new:
+        connection.execute(insert(version).values(version=SCHEMA_VERSION))
+
+
+def _remove(connection: Connection, merged: Merged, place: str) -> None:
+    """The shards; of those that were read from here, each as it was read."""
+    for number, run in sorted(merged.runs.items()):
+        same = (shards.c.split == merged.split) & (shards.c.number == number) & (shards.c.run == run)
+        if connection.execute(delete(shards).where(same)).rowcount != 1:
+            raise AlreadyMerged(
+                f"{place}: shard {number} of {merged.split} is not there any more as it was read: another merge has added its run, "
+                "or it was measured again"
+            )
+    connection.execute(
+        delete(shards).where(shards.c.split == merged.split)
+    )  # and those that had nothing to do
 
 
 def _add_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -64,6 +65,20 @@ results = Table(
     Column("launches", JSON, nullable=False),
     Column("status", String(16), nullable=False),
     UniqueConstraint("run_id", "series_id"),
+)
+# Shards' runs until they are merged. Added to databases that have the tables above, and no reason to refuse those.
+shards = Table(
+    "shard",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("split", String(120), nullable=False),
+    Column("number", Integer, nullable=False),  # of ``of``, from 1
+    Column("of", Integer, nullable=False),
+    Column("plan", String(16), nullable=False),
+    Column("run", String(80), nullable=False),
+    Column("recorded", String(32), nullable=False),
+    Column("document", LargeBinary, nullable=False),  # run.json, by zlib
+    UniqueConstraint("split", "number"),
 )
 # A course is read series by series: everything but the samples comes from this index alone.
 COURSE = Index("course", results.c.series_id, results.c.run_id, results.c.context_id, results.c.value)

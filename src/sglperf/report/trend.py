@@ -15,7 +15,7 @@ from sglperf.report.quantity import quantity
 from sglperf.report.sheet import WIDTH, Part, sheet
 
 if TYPE_CHECKING:
-    from sglperf.history.database import Kept
+    from sglperf.history.database import Kept, ShardKept
 
 _MOST = 12  # differences that are listed at a change point
 
@@ -161,3 +161,17 @@ def runs_text(runs: Sequence[Kept], place: str) -> str:
 def runs_json(runs: Sequence[Kept]) -> list[dict[str, Any]]:
     """The same as plain values."""
     return [asdict(one) for one in runs]
+
+
+def shards_text(shards: Sequence[ShardKept], place: str) -> str:
+    """A line for each shard that waits."""
+    lines = [f"{one.split:<40} {one.number} of {one.of}  {one.recorded}  {one.run}" for one in shards]
+    return "\n".join([*(lines or ["no shards wait"]), f"in {place}", ""])
+
+
+def shards_json(shards: Sequence[ShardKept]) -> list[dict[str, Any]]:
+    """The same as plain values."""
+    return [
+        {"split": one.split, "shard": one.number, "of": one.of, "plan": one.plan, "run": one.run, "recorded": one.recorded}
+        for one in shards
+    ]  # fmt: skip
