@@ -211,6 +211,57 @@ def test_a_night(checkout: Checkout, sglang: Path, tmp_path: Path) -> None:
         assert checkout.tox.words[-1] == [*begin, *arguments, "--baseline=extend"]
 
 
+def test_a_night_on_several_machines(checkout: Checkout) -> None:
+    """Each measures its part; one of one is a whole run. The merge needs no SGLang, no target and no time limit."""
+    git(checkout.folder, "init", "--quiet")
+    known = {"PROFILE": "h100", "MARKERS": "decode"}
+    for variables, words in (
+        ({"SHARD": "1/1"}, ["gpu", "--", "--profile=h100", "--time-limit=18000", "-m", "decode"]),
+        ({"SHARD": ""}, ["gpu", "--", "--profile=h100", "--time-limit=18000", "-m", "decode"]),
+        (
+            {"SHARD": "2/4", "TARGET": "sglang==0.5.22"},
+            [
+                "gpu",
+                "--",
+                "--profile=h100",
+                "--time-limit=18000",
+                "-m",
+                "decode",
+                "--target=sglang==0.5.22",
+                "--shard=2/4",
+            ],
+        ),
+        (
+            {"MERGE": "down loaded", "TARGET": "main", "SHARD": "2/4"},
+            ["merge", "--", "--profile=h100", "-m", "decode", "--merge-shards=down loaded"],
+        ),
+    ):
+        assert checkout.run("nightly", "--strict", **known, **variables).code == 0
+        assert checkout.tox.words[-1] == ["run", "-e", *words, "--strict"]
+    checkout.tox.answers({"run": ("", 2)})
+    assert checkout.run("nightly", MERGE="downloaded").code == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("", "of=1\nshards=[1]\n"), ("1", "of=1\nshards=[1]\n"), ("4", "of=4\nshards=[1,2,3,4]\n")],
+)
+def test_the_shards_of_a_night(checkout: Checkout, given: str, said: str) -> None:
+    """What GitHub takes as outputs, and its expressions as JSON."""
+    done = checkout.run("shards", SHARDS=given)
+
+    assert (done.code, done.out) == (0, said)
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "four", "100", "2; echo of=9", "[1,2]"])
+def test_shards_that_are_no_number(checkout: Checkout, wrong: str) -> None:
+    """Nothing is put out that a job could take."""
+    done = checkout.run("shards", SHARDS=wrong)
+
+    assert (done.code, done.out) == (2, "")
+    assert "give a number of machines" in done.err
+
+
 @pytest.mark.parametrize("code", [0, 1, 3])
 def test_a_night_keeps_what_it_recorded(checkout: Checkout, code: int) -> None:
     """New and changed baselines go with the results, others and locks do not; the suite's exit code is kept."""

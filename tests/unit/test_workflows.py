@@ -173,4 +173,25 @@ def test_results_are_kept_however_a_run_ends():
     for name, job, _ in JOBS:
         kept = [step for step in steps(job) if step.get("uses", "").startswith("actions/upload-artifact@")]
         assert all("!cancelled()" in step["if"] and step["with"]["path"] == "results/" for step in kept), name
-        assert bool(kept) == own_machine(job) or name == "ci.yml: exact"
+        assert bool(kept) == own_machine(job) or name in ("ci.yml: exact", "nightly.yml: merge")
+
+
+def test_shards_meet_before_issues_are_touched():
+    """What shards keep is no result; the merge takes those of its profile, and the issues what it made of them."""
+    known = read(WORKFLOWS["nightly.yml"])["jobs"]
+    names = {
+        job: [step["with"] for step in known[job]["steps"] if "artifact@" in step.get("uses", "")]
+        for job in ("measure", "merge", "issues")
+    }
+
+    assert names["measure"][0]["name"].startswith(
+        "${{ needs.split.outputs.of == '1' && 'results' || 'shard' }}-"
+    )
+    assert names["merge"][0]["pattern"] == "shard-${{ matrix.profile }}-[0-9]*"
+    assert names["merge"][1]["name"] == "results-${{ matrix.profile }}"
+    assert names["issues"][0]["pattern"] == "results-*"
+    assert set(known["issues"]["needs"]) == {"measure", "merge"}
+    assert set(known["merge"]["needs"]) == {"split", "measure"}
+    assert (
+        known["merge"]["strategy"]["matrix"]["profile"] == known["measure"]["strategy"]["matrix"]["profile"]
+    )
