@@ -36,8 +36,11 @@ class Calibrated:
     left_out: tuple[str, ...]
 
 
-def read_run(path: Path) -> dict[str, Any]:
+def read_run(path: Path, *, part: bool = False) -> dict[str, Any]:
     """A run's document, from its folder or from the file itself.
+
+    Args:
+        part: whether a shard will do, whose verdicts are provisional.
 
     Raises:
         UsageError: there is none, or it is not one.
@@ -50,6 +53,12 @@ def read_run(path: Path) -> dict[str, Any]:
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION:
         raise UsageError(f"{file}: schema {version}, this sglperf reads {SCHEMA_VERSION}: name another run")
+    if "shard" in document and not part:
+        which = document["shard"]
+        raise UsageError(
+            f"{file}: shard {which['index']} of {which['of']}, whose verdicts are provisional: merge all of them first (the same "
+            "command with --merge-shards)"
+        )
     return dict(document)
 
 

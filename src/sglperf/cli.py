@@ -147,7 +147,7 @@ def compare(
     _refuse_options(BASE=base, HEAD=head)
     code, folder = _suite([f"--base={base}", f"--head={head}", *context.args], quiet=json == Path("-"))
     if json is not None and folder is not None:
-        write(json, comparison_json(read_run(folder), str(folder)))
+        write(json, comparison_json(read_run(folder, part=True), str(folder)))
     raise SystemExit(code)
 
 
@@ -213,6 +213,10 @@ def bisect(
     from sglperf.report.bisection import bisection_json, bisection_text
 
     _refuse_options(GOOD=good, BAD=bad)
+    if any(word.startswith(("--shard", "--merge-shards")) for word in context.args):
+        raise UsageError(
+            "bisect decides after each commit, on one machine: leave --shard and --merge-shards out"
+        )
     if step:
         repository = [] if sglang_repo is None else [f"--sglang-repo={sglang_repo}"]
         raise SystemExit(

@@ -15,11 +15,13 @@ class Environment:
         check: the machine, the target's installation, and what they lack.
         device: the profile's, ``cpu`` or ``cuda``.
         ranks: of its largest TP set.
+        others: of the other hosts, where shards were measured on several.
     """
 
     check: EnvironmentCheck
     device: str
     ranks: int
+    others: tuple[EnvironmentCheck, ...] = ()
 
     def require(self, area: str) -> None:
         """Nothing is missing that the area's tests need here.
@@ -32,7 +34,8 @@ class Environment:
 
         if area == "tp" and self.ranks < 2:
             pytest.skip("the profile has no TP set of several ranks")
-        readiness = next(one for one in self.check.areas if one.area == area)
-        lacking = readiness.cpu if self.device == "cpu" else readiness.gpu
+        found = [one for check in (self.check, *self.others) for one in check.areas if one.area == area]
+        lacking = [finding for one in found for finding in (one.cpu if self.device == "cpu" else one.gpu)]
         if lacking:
-            pytest.fail("; ".join(finding.sentence for finding in lacking), pytrace=False)
+            said = dict.fromkeys(finding.sentence for finding in lacking)
+            pytest.fail("; ".join(said), pytrace=False)

@@ -57,23 +57,47 @@ def explain(
     Two builds are profiled beside each other, which takes a start of both. Interrupted there, the run goes on
     without: it has measured and judged everything.
     """
-    asked = {config.label: _asked(findings, config, settings) for config in findings.measured.plan.configs}
-    found = {
-        label: _without_profile(findings, label, asks, settings, targets)
-        for label, asks in asked.items()
-        if asks
-    }
+    asked = _all_asked(findings, settings)
+    files = _files(settings, targets) if asked else ()
+    found = {label: _without_profile(findings, label, asks, files) for label, asks in asked.items()}
     if "base" not in targets or settings.why == "off":
         return found
     try:
         for config in findings.measured.plan.configs:
-            worst = _worst(findings, asked[config.label])
+            worst = _worst(findings, asked.get(config.label, []))
             if worst is not None:
                 one = found[config.label]
                 found[config.label] = _profiled(one, worst, findings, settings, targets, folder, progress)
     except KeyboardInterrupt:
         progress("interrupted: the verdicts stand, without a profile of what is left", done=True)
     return found
+
+
+def carry_over(
+    findings: Findings, settings: Settings, known: Mapping[str, Explanation]
+) -> dict[str, Explanation]:
+    """`explain` where nothing can be started: with what shards saw of the same servers, each by its own verdicts.
+
+    Args:
+        known: server config's label → what its shard explained.
+    """
+    found = {}
+    for label, asks in _all_asked(findings, settings).items():
+        seen = known.get(label)
+        one = _without_profile(findings, label, asks, () if seen is None else seen.files)
+        if seen is not None and (seen.workload == one.workload or seen.profiles):
+            # What was profiled is told with the workload that it was profiled on.
+            one = replace(seen, arguments=one.arguments, versions=one.versions, changed=one.changed)
+        elif settings.why != "off" and settings.base is not None and one.workload is not None:
+            one = replace(one, notes=("no profile: the shard that measured it called nothing changed",))
+        found[label] = one
+    return found
+
+
+def _all_asked(findings: Findings, settings: Settings) -> dict[str, list[Ask]]:
+    """Server config's label → its cases that are to be explained, where there are any."""
+    configs = findings.measured.plan.configs
+    return {config.label: asks for config in configs if (asks := _asked(findings, config, settings))}
 
 
 def _asked(findings: Findings, config: ServerConfig, settings: Settings) -> list[Ask]:
@@ -100,16 +124,14 @@ def _worst(findings: Findings, asks: list[Ask]) -> Ask | None:
     return max((ask for ask in asks if ask.name in sizes), key=lambda ask: sizes[ask.name], default=None)
 
 
-def _without_profile(
-    findings: Findings, label: str, asks: list[Ask], settings: Settings, targets: Mapping[str, Target]
-) -> Explanation:
+def _without_profile(findings: Findings, label: str, asks: list[Ask], files: tuple[str, ...]) -> Explanation:
     change = findings.changes.get(label, ContextChange((), ()))
     worst = _worst(findings, asks)
     explanation = Explanation(
         label,
         arguments=change.arguments,
         versions=change.versions,
-        files=_files(settings, targets),
+        files=files,
         changed=any(
             findings.verdicts[ask.name].status in _CHANGED for ask in asks if ask.name in findings.verdicts
         ),

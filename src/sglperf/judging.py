@@ -46,6 +46,11 @@ class Judging:
         undecided = open_cases(self._verdicts)
         return frozenset(ask.config.label for ask in plan.asks if ask.name in undecided)
 
+    def looked_at(self, count: int) -> frozenset[str]:
+        """`still_open` where all launches are made, whatever the looks decide."""
+        self.still_open(count)
+        return frozenset(config.label for config in self._measured.plan.configs)
+
     def verdicts(self) -> dict[str, Verdict]:
         """What was decided; a run whose servers all failed before the first look is looked at once."""
         if not self._verdicts:

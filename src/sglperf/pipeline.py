@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from sglperf.calibrating import quoting
 from sglperf.contrasting import checked_claims, contrasts, figures
@@ -18,24 +19,26 @@ from sglperf.core.figure import Figure
 from sglperf.core.fingerprint import Fingerprint
 from sglperf.core.footprint import fit_together
 from sglperf.core.judgement import Question
-from sglperf.core.machine import Machine
+from sglperf.core.machine import Installation, Machine
 from sglperf.core.sequential import Looks
 from sglperf.core.server_config import ServerConfig
 from sglperf.core.verdict import Policy, Verdict
 from sglperf.deeper import Look, look_deeper
 from sglperf.errors import MeasurementError
 from sglperf.evidence import ContextChange, Measured, context_changes
-from sglperf.explaining import Findings, explain
+from sglperf.explaining import Findings, carry_over, explain
 from sglperf.judging import Judging
 from sglperf.machine_note import machine_note
 from sglperf.measure import execute
 from sglperf.measurements import Measurements, Progress
+from sglperf.merging import Shards, replay
 from sglperf.plan import Place, Plan
 from sglperf.preflight import preflight
 from sglperf.recording import offer, record, results
 from sglperf.report.document import run_document
 from sglperf.reporting import keep_report
 from sglperf.settings import Settings
+from sglperf.sharding import Piece, Split
 from sglperf.store import BaselineFolder, RunFolder
 from sglperf.target.build import Target
 
@@ -65,6 +68,9 @@ class Assignment:
         claims: statements to be checked, by name.
         folder: where everything is kept.
         progress: where it says what it is doing.
+        piece: the shard that is measured, whose plan this is; None for a whole run.
+        installation: of the build that is judged, kept by a shard.
+        shards: what was measured elsewhere, and is judged here; None where it is measured here.
     """
 
     plan: Plan
@@ -74,6 +80,9 @@ class Assignment:
     claims: Mapping[str, Claim]
     folder: RunFolder
     progress: Progress
+    piece: Piece | None = None
+    installation: Installation | None = None
+    shards: Shards | None = None
 
     @property
     def paired(self) -> bool:
@@ -106,6 +115,8 @@ class Outcome:
         run: the run's folder name.
         seconds: where the wall time went.
         notes: what a person should be told besides.
+        shard: of a shard's run, what it keeps of its split; its verdicts are provisional.
+        shards: those that the run was merged from.
     """
 
     plan: Plan
@@ -125,6 +136,8 @@ class Outcome:
     claims: tuple[Checked, ...] = ()
     looks_deeper: tuple[Look, ...] = ()
     results: tuple[Baseline, ...] = ()
+    shard: Mapping[str, Any] | None = None
+    shards: tuple[Mapping[str, Any], ...] = ()
 
 
 def run(given: Assignment) -> Outcome:
@@ -134,7 +147,8 @@ def run(given: Assignment) -> Outcome:
         SglperfError: nothing could be measured at all, or a baseline or the results folder is unusable.
     """
     begin = time.monotonic()
-    preflight(given.plan, given.settings, given.targets)
+    if given.shards is None:
+        preflight(given.plan if given.piece is None else given.piece.whole, given.settings, given.targets)
     beside = _beside(given.plan, given.targets, given.site)
     # Before anything starts, so that an unusable file costs no measurement.
     stored, noise = _stored(given), _noise(given)
@@ -145,9 +159,15 @@ def run(given: Assignment) -> Outcome:
     outcome = _concluded(given, judging, measured, verdicts, changes, begin)
     given.folder.append("end", {"verdicts": {name: verdict.status for name, verdict in verdicts.items()}})
     document = _keep(outcome, given)
-    outcome = replace(outcome, notes=(*outcome.notes, *_remembered(document, given.settings)))
+    outcome = replace(outcome, notes=(*outcome.notes, *_remembered(document, given)))
     # Kept by now, whatever becomes of a deeper look, and of the search for a cause.
-    outcome = _looked_into(outcome, given, Findings(measured, verdicts, changes, beside), begin)
+    findings = Findings(measured, verdicts, changes, beside)
+    if given.shards is None:
+        outcome = _looked_into(outcome, given, findings, begin)
+    else:
+        outcome = _looked_into_elsewhere(outcome, given, findings, given.shards)
+    if given.piece is not None:
+        outcome = replace(outcome, notes=(*outcome.notes, *_shared(document, given)))
     given.progress("writing the report")
     notes = keep_report(given.folder.path, page=given.settings.html_report)
     return replace(outcome, notes=(*outcome.notes, *notes))
@@ -156,7 +176,10 @@ def run(given: Assignment) -> Outcome:
 def _measure(
     given: Assignment, stored: Mapping[Place, Baseline | None], beside: Collection[str]
 ) -> tuple[Measured, Judging]:
-    """Launches, as many as it takes until every verdict is decided, or as were planned."""
+    """Launches, as many as it takes until every verdict is decided, or as were planned.
+
+    A shard makes all of them: which are looked at is decided when all shards are there.
+    """
     given.folder.append(
         "run",
         {"settings": given.settings, "targets": given.targets, "fingerprints": given.site.fingerprints},
@@ -166,20 +189,31 @@ def _measure(
     measured = Measured(given.plan, measurements, versions)
     judging = Judging(measured, stored, given.paired, given.policy)
     try:
-        execute(
-            given.plan,
-            given.settings,
-            given.targets,
-            given.folder,
-            given.progress,
-            measurements,
-            judging.still_open,
-            beside,
-        )
+        if given.shards is not None:
+            replay(
+                given.plan,
+                tuple(given.targets),
+                given.shards,
+                measurements,
+                judging.still_open,
+                given.folder.copy,
+            )
+        else:
+            execute(
+                given.plan,
+                given.settings,
+                given.targets,
+                given.folder,
+                given.progress,
+                measurements,
+                judging.still_open if given.piece is None else judging.looked_at,
+                beside,
+            )
     except BaseException as error:
         given.folder.append("interrupted", {"by": type(error).__name__, "seconds": measurements.seconds})
         raise
-    _require_something(measurements)
+    if given.piece is None:  # that all of a shard's servers died is to be told beside the others'
+        _require_something(measurements)
     return measured, judging
 
 
@@ -195,11 +229,12 @@ def _concluded(
     plan, settings, site, name = given.plan, given.settings, given.site, given.folder.name
     compared = contrasts(measured, _links(site), alpha=settings.alpha)
     known = figures(measured, compared, site.fingerprints, alpha=settings.alpha, run=name)
-    recorded = () if given.paired else record(measured, verdicts, settings, site.fingerprints, name)
+    alone = given.paired or given.piece is not None
+    recorded = () if alone else record(measured, verdicts, settings, site.fingerprints, name)
     notes = (
         *site.notes,
         *machine_note(plan, verdicts),
-        *(() if given.paired else offer(verdicts, settings, given.folder.path)),
+        *(() if alone else offer(verdicts, settings, given.folder.path)),
         *(note for target in given.targets.values() for note in target.notes),
         *measured.measurements.notes,
     )
@@ -219,7 +254,21 @@ def _concluded(
         claims=checked_claims(given.claims, plan, known),
         results=results(measured, verdicts, site.fingerprints, name),
         notes=tuple(dict.fromkeys(notes)),
+        shard=_place(given, measured.measurements),
+        shards=() if given.shards is None else tuple(given.shards.document()),
     )
+
+
+def _place(given: Assignment, measurements: Measurements) -> dict[str, Any] | None:
+    """What a shard keeps, so that it can be merged."""
+    if given.piece is None:
+        return None
+    return {
+        **given.piece.document(),
+        "made": measurements.made,
+        "notes": list(measurements.notes),
+        "installation": given.installation,
+    }
 
 
 def _looked_into(outcome: Outcome, given: Assignment, findings: Findings, begin: float) -> Outcome:
@@ -236,21 +285,47 @@ def _looked_into(outcome: Outcome, given: Assignment, findings: Findings, begin:
     return outcome
 
 
+def _looked_into_elsewhere(
+    outcome: Outcome, given: Assignment, findings: Findings, shards: Shards
+) -> Outcome:
+    """With what the shards saw of the servers whose verdicts changed."""
+    found = carry_over(findings, given.settings, shards.explanations)
+    if found or shards.looks:
+        outcome = replace(outcome, explanations=found, looks_deeper=shards.looks)
+        _keep(outcome, given)
+    return outcome
+
+
 def _keep(outcome: Outcome, given: Assignment) -> Path:
     document = run_document(outcome, given.settings, given.targets, given.site)
     return given.folder.write_json("run.json", document)
 
 
-def _remembered(document: Path, settings: Settings) -> tuple[str, ...]:
-    if settings.history_url is None:
+def _remembered(document: Path, given: Assignment) -> tuple[str, ...]:
+    """Add a whole run to the history, in the place of its shards."""
+    url, shards = given.settings.history_url, given.shards
+    if url is None or given.piece is not None:
         return ()
     from sglperf.remembering import remembered  # half a second to import, and only here
 
-    return tuple(remembered(document, settings.history_url))
+    split = None if shards is None or not given.settings.shares else Split(shards.split, shards.taken)
+    return tuple(remembered(document, url, split))
+
+
+def _shared(document: Path, given: Assignment) -> tuple[str, ...]:
+    """Put a shard's run where the others' are, once it is explained."""
+    url, piece = given.settings.history_url, given.piece
+    if url is None or piece is None or not given.settings.shares:
+        return ()
+    from sglperf.remembering import shared
+
+    return tuple(shared(document, url))
 
 
 def _seconds(measured: Measured, begin: float) -> dict[str, float]:
-    return {**measured.measurements.seconds, "total": time.monotonic() - begin}
+    """Where it went; of a merged run, on all hosts together."""
+    seconds = dict(measured.measurements.seconds)
+    return {**seconds, "total": seconds.pop("elsewhere", 0.0) + time.monotonic() - begin}
 
 
 def _links(site: Site) -> dict[str, str]:

@@ -7,7 +7,7 @@ item runs (`sglperf.session`), and each item reads its verdict (`sglperf.expecti
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -24,7 +24,7 @@ from sglperf.errors import SglperfError
 from sglperf.expecting import Expectation
 from sglperf.models import load_model
 from sglperf.options import given_options
-from sglperf.plan import check_ask, make_plan
+from sglperf.plan import Plan, check_ask, make_plan
 from sglperf.settings import Settings
 from sglperf.suite import ASK, SUITE, Suite
 
@@ -60,18 +60,23 @@ def pytest_collection(session: pytest.Session) -> None:
 
 def _suite(config: pytest.Config) -> Suite:
     folder, gpus = config_folder(config.rootpath), functools.cache(_gpus)
-    given, variables, accelerators = (
-        given_options(config),
-        environment_variables(),
-        _accelerators(config, gpus),
-    )
+    given, variables = given_options(config), environment_variables()
+    shards = None
+    if given["merge_shards"] or variables.get("SGLPERF_MERGE_SHARDS"):
+        from sglperf.gathering import gather  # most of what only a measurement needs
+
+        # Whatever the profile: where shards are is the same for all.
+        shards = gather(load_settings(folder, given, variables, ()))
+        gpus = functools.cache(lambda: shards.gpus)
+    accelerators = _accelerators(config, gpus)
 
     def settings_of(server: str | None, changes: Mapping[str, Any]) -> Settings:
         return load_settings(folder, given, variables, accelerators, server, changes)
 
     settings = settings_of(None, {})
     load_model(folder, settings.model)  # so that an unknown one is refused whatever is selected
-    return Suite(settings, folder, settings_of, gpus)
+    processors = None if shards is None else shards.processors
+    return Suite(settings, folder, settings_of, gpus, processors=processors, shards=shards)
 
 
 def _gpus() -> Gpus:
@@ -105,33 +110,55 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         parametrize(metafunc, suite)
 
 
-# ---- execution: the whole plan before the first item, then each item reads its verdict
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_finish(session: pytest.Session) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> Generator[None]:
+    """The plan, once all others have chosen among the items; a shard leaves those of the others out."""
+    yield
     suite = session.config.stash.get(SUITE, None)
     if suite is None:
         return
     try:
-        asks = [ask for item in session.items for ask in item_asks(suite, item)]
-        for ask in asks:
-            check_ask(ask)
+        suite.plan = _plan(session, suite, items)
+        if suite.plan is not None and suite.settings.shard is not None:
+            _take_part(session, suite, suite.plan, items)
     except SglperfError as error:
         _stop(session, error)
-    absent = [error for error in map(error_of, session.items) if error is not None]
+
+
+def _plan(session: pytest.Session, suite: Suite, items: Sequence[pytest.Item]) -> Plan | None:
+    asks = [ask for item in items for ask in item_asks(suite, item)]
+    for ask in asks:
+        check_ask(ask)
+    absent = [error for error in map(error_of, items) if error is not None]
     if absent and not asks:
         _stop(session, absent[0])  # nothing but skipped tests would look like a pass
-    if asks:
-        settings = suite.settings
-        suite.plan = make_plan(
-            asks,
-            launches=settings.most_launches,
-            fewest_launches=settings.fewest_launches,
-            rounds=settings.rounds,
-            warmup_rounds=settings.warmup_rounds,
-            seed=settings.seed,
-        )
+    if not asks:
+        return None
+    settings = suite.settings
+    return make_plan(
+        asks,
+        launches=settings.most_launches,
+        fewest_launches=settings.fewest_launches,
+        rounds=settings.rounds,
+        warmup_rounds=settings.warmup_rounds,
+        seed=settings.seed,
+    )
+
+
+def _take_part(session: pytest.Session, suite: Suite, whole: Plan, items: list[pytest.Item]) -> None:
+    """Only what one shard measures, and what every host is asked."""
+    from sglperf.sharding import make_piece
+
+    suite.piece = make_piece(suite.settings, whole, environment_variables())
+    suite.plan = suite.piece.plan
+    mine = {config.label for config in suite.plan.configs}
+    others = [item for item in items if ASK in item.stash and item.stash[ASK].config.label not in mine]
+    if others:
+        items[:] = [item for item in items if item not in others]
+        session.config.hook.pytest_deselected(items=others)
+
+
+# ---- execution: the whole plan before the first item, then each item reads its verdict
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -183,7 +210,7 @@ def environment(request: pytest.FixtureRequest) -> Environment:
     from sglperf.session import look_at_environment
 
     try:
-        return look_at_environment(request.config.stash[SUITE].settings)
+        return look_at_environment(request.config.stash[SUITE])
     except SglperfError as error:
         pytest.fail(str(error), pytrace=False)
 
@@ -211,6 +238,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
         return
     suite = session.config.stash.get(SUITE, None)
+    if suite is not None and suite.piece is not None and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        session.exitstatus = pytest.ExitCode.OK  # there are tests, and other shards run them
+        return
     if suite is None or suite.outcome is None or exitstatus != pytest.ExitCode.TESTS_FAILED:
         return
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

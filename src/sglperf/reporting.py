@@ -37,7 +37,7 @@ def draw_run(folder: Path) -> str:
     from sglperf.report.html.page import run_page
     from sglperf.report.html.run import read
 
-    document = read_run(folder)
+    document = read_run(folder, part=True)
     with _journal(folder) as lines:
         return run_page(read(document, lines))
 
@@ -98,7 +98,7 @@ def _summary(folder: Path) -> str:
     from sglperf.report.html.run import Run
     from sglperf.report.markdown import summary_markdown
 
-    return summary_markdown(Run(read_run(folder), ()))
+    return summary_markdown(Run(read_run(folder, part=True), ()))
 
 
 @contextmanager

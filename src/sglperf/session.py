@@ -32,15 +32,33 @@ def measure_plan(config: pytest.Config, suite: Suite) -> None:
     """
     assert suite.plan is not None
     progress = ProgressLine(config)
-    progress("looking at the machine and the target")
-    claims = load_claims(suite.folder)
-    targets = _targets(suite.settings, progress)
-    site = _site(suite)
-    with RunFolder(suite.settings.results_dir) as folder:
+    claims, settings, shards = load_claims(suite.folder), suite.settings, suite.shards
+    installation = None
+    if shards is not None:
+        shards.check(suite.plan, settings)
+        targets = dict(shards.targets)
+        site = Site(shards.machine, shards.fingerprints, (*shards.notes, *_notes(suite)))
+    else:
+        progress("looking at the machine and the target")
+        targets = _targets(settings, progress)
+        site = _site(suite)
+    if suite.piece is not None:
+        installation = read_installation(targets["head"].interpreter)
+    with RunFolder(settings.results_dir) as folder:
+        given = Assignment(
+            suite.plan,
+            settings,
+            targets,
+            site,
+            claims,
+            folder,
+            progress,
+            piece=suite.piece,
+            installation=installation,
+            shards=shards,
+        )
         try:
-            suite.outcome = run(
-                Assignment(suite.plan, suite.settings, targets, site, claims, folder, progress)
-            )
+            suite.outcome = run(given)
         except KeyboardInterrupt:
             progress(
                 f"interrupted; the rounds measured so far are in {folder.path / 'journal.jsonl'}", done=True
@@ -50,17 +68,22 @@ def measure_plan(config: pytest.Config, suite: Suite) -> None:
             progress.close()
 
 
-def look_at_environment(settings: Settings) -> Environment:
-    """This machine and the installation of the target that is judged, as ``sglperf env`` sees them.
+def look_at_environment(suite: Suite) -> Environment:
+    """This machine and the installation of the target that is judged, as ``sglperf env`` sees them; those of shards.
 
     Raises:
         TargetError: there is no such target.
     """
+    settings = suite.settings
+    ranks = max(map(len, settings.tp_sets))
+    if suite.shards is not None:
+        check, *others = (check_environment(*one) for one in suite.shards.environments)
+        return Environment(check, settings.device, ranks, tuple(others))
     target = resolve_target(
         settings.head or settings.target, repository=settings.sglang_repo, mode=settings.target_mode
     )
     check = check_environment(probe_machine(), read_installation(target.interpreter))
-    return Environment(check, settings.device, max(map(len, settings.tp_sets)))
+    return Environment(check, settings.device, ranks)
 
 
 def _targets(settings: Settings, progress: ProgressLine) -> dict[str, Target]:
@@ -86,8 +109,13 @@ def _site(suite: Suite) -> Site:
     assert suite.plan is not None
     machine = probe_machine()
     sets = {config.label: config.tp_set if config.device == "cuda" else () for config in suite.plan.configs}
-    notes = tuple(dict.fromkeys(note for label in sets for note in suite.notes[label]))
-    return Site(machine, {label: fingerprint(machine, gpus) for label, gpus in sets.items()}, notes)
+    fingerprints = {label: fingerprint(machine, gpus) for label, gpus in sets.items()}
+    return Site(machine, fingerprints, _notes(suite))
+
+
+def _notes(suite: Suite) -> tuple[str, ...]:
+    assert suite.plan is not None
+    return tuple(dict.fromkeys(note for config in suite.plan.configs for note in suite.notes[config.label]))
 
 
 class ProgressLine:

@@ -47,16 +47,21 @@ class RunFolder:
 
     def append(self, kind: str, record: Mapping[str, Any]) -> None:
         """Add one line to the journal and hand it to the operating system at once: a killed run keeps it."""
+        line = {"kind": kind, "at": time.time(), **record}
+        self._write(orjson.dumps(line, default=_plain, option=_JSON) + b"\n")
+
+    def _write(self, line: bytes) -> None:
         try:
-            self._journal.write(
-                orjson.dumps({"kind": kind, "at": time.time(), **record}, default=_plain, option=_JSON)
-                + b"\n"
-            )
+            self._journal.write(line)
             self._journal.flush()
         except OSError as error:
             raise StoreError(
                 f"{self.path / 'journal.jsonl'} cannot be written ({error.strerror}): free space, or give another --results-dir"
             ) from error
+
+    def copy(self, line: bytes) -> None:
+        """Add a line of another run's journal, as it is there."""
+        self._write(line)
 
     def write_json(self, name: str, document: Mapping[str, Any]) -> Path:
         """Write a whole document, all or nothing."""

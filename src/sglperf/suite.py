@@ -20,7 +20,9 @@ from sglperf.tensor_parallel import choose_sets
 from sglperf.workload.shapes import Workload
 
 if TYPE_CHECKING:
+    from sglperf.merging import Shards
     from sglperf.pipeline import Outcome
+    from sglperf.sharding import Piece
 
 
 @dataclass
@@ -30,6 +32,9 @@ class Suite:
     Attributes:
         gpus: of this machine, looked at once.
         notes: what a person should be told of a server config's choice, by its label.
+        processors: that ranks on a CPU may have; None for those of this process.
+        piece: the shard that this session measures; None for a whole run.
+        shards: those whose measurements it judges; None where it measures.
     """
 
     settings: Settings
@@ -39,6 +44,9 @@ class Suite:
     plan: Plan | None = None
     outcome: Outcome | None = None
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    processors: int | None = None
+    piece: Piece | None = None
+    shards: Shards | None = None
     _named: dict[str, Settings] = field(default_factory=dict)
 
     def settings_for(self, node: Any) -> Settings:
@@ -69,7 +77,7 @@ class Suite:
 
     def _configs(self, settings: Settings, variant: str) -> tuple[ServerConfig, ...]:
         model = load_model(self.folder, settings.model)
-        chosen = choose_sets(settings, model, self.gpus)
+        chosen = choose_sets(settings, model, self.gpus, self.processors)
         configs = server_configs(settings, model, variant, chosen.sets)
         self.notes |= {config.label: chosen.notes for config in configs}
         return configs

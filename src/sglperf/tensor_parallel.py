@@ -25,17 +25,21 @@ class ChosenSets:
     notes: tuple[str, ...] = ()
 
 
-def choose_sets(settings: Settings, model: Model, host: Host) -> ChosenSets:
+def choose_sets(settings: Settings, model: Model, host: Host, processors: int | None = None) -> ChosenSets:
     """The sets that the settings name, or of each class of links that the host has, one for each size.
 
     Args:
         host: asked only where links matter: for sets that are to be found, or compared.
+        processors: that ranks on a CPU may have; those of this process where None.
 
     Raises:
         ConfigError: a set that is named has a number of GPUs that the model cannot be split by.
         NotHere: there is no set with several GPUs where the tests are about such sets.
     """
-    chosen = _given(settings, model, host) if settings.tp_sets else _found(settings, model, host)
+    if settings.tp_sets:
+        chosen = _given(settings, model, host)
+    else:
+        chosen = _found(settings, model, host, processors or len(os.sched_getaffinity(0)))
     sets = tuple(one for one in chosen.sets if len(one.gpus) >= settings.fewest_gpus)
     fewest = max(settings.fewest_gpus, 2 if settings.compare_tp_sets else 1)
     if not any(len(one.gpus) >= fewest for one in sets):
@@ -56,9 +60,9 @@ def _given(settings: Settings, model: Model, host: Host) -> ChosenSets:
     return ChosenSets(named_sets(settings.tp_sets, host().topology if settings.device == "cuda" else None))
 
 
-def _found(settings: Settings, model: Model, host: Host) -> ChosenSets:
+def _found(settings: Settings, model: Model, host: Host, processors: int) -> ChosenSets:
     if settings.device == "cpu":
-        processors = len(os.sched_getaffinity(0))  # each rank has one of its own
+        # Each rank has a processor of its own.
         return ChosenSets(named_sets([(0,), (0, 1)] if processors > 1 else [(0,)], None))
     gpus = host()
     every = representative_sets(gpus)

@@ -29,6 +29,8 @@ def run_document(
         "schema_version": SCHEMA_VERSION,
         "sglperf": __version__,
         "run": outcome.run,
+        **({} if outcome.shard is None else {"shard": outcome.shard}),
+        **({} if not outcome.shards else {"shards": list(outcome.shards)}),
         "fingerprints": {
             config: {"id": fingerprint.id, **fingerprint.to_dict()}
             for config, fingerprint in site.fingerprints.items()

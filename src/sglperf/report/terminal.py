@@ -170,20 +170,38 @@ def _said(outcome: Outcome, settings: Settings) -> Iterator[Part]:
         yield from explanation_parts(explanation)
     if outcome.explanations or outcome.contrasts or outcome.claims:
         yield ""
+    yield from _provisional(outcome)
     measurements = outcome.measured.measurements
     seconds = outcome.seconds
-    yield (
-        f"{_starts(measurements)} ({_planned_starts(outcome)}); "
-        f"{seconds['total']:.0f} s: starts {seconds.get('start', 0):.0f} s, load {seconds.get('load', 0):.0f} s, "
-        f"warm-up {seconds.get('warm-up', 0):.0f} s"
-        + (f", profiles {seconds['profile']:.0f} s" if "profile" in seconds else "")
-    )
+    if outcome.plan.configs:
+        yield (
+            f"{_starts(measurements)} ({_planned_starts(outcome)}); "
+            f"{seconds['total']:.0f} s: starts {seconds.get('start', 0):.0f} s, load {seconds.get('load', 0):.0f} s, "
+            f"warm-up {seconds.get('warm-up', 0):.0f} s"
+            + (f", profiles {seconds['profile']:.0f} s" if "profile" in seconds else "")
+        )
     if outcome.recorded:
         yield f"recorded as baseline: {', '.join(outcome.recorded)}"
     elif counts[Status.NEW] and settings.baseline == "off":
         yield "no baseline read or recorded (--baseline off)"
     yield from outcome.notes
     yield f"kept in {outcome.folder}"
+
+
+def _provisional(outcome: Outcome) -> Iterator[str]:
+    """What a shard's verdicts are worth, or that it has none."""
+    if outcome.shard is None:
+        return
+    which = f"shard {outcome.shard['index']} of {outcome.shard['of']}"
+    units = [servers for servers in outcome.shard["servers"] if servers]
+    if not outcome.plan.configs:
+        yield f"{which}: nothing to do, since there is work for {len(units)} only; merging needs no trace of this one"
+        return
+    mine, whole = len(outcome.plan.configs), sum(map(len, units))
+    yield (
+        f"{which}: {mine} of {whole} server configurations. Its verdicts are provisional: the same command with "
+        "--merge-shards=FOLDER in the place of --shard judges those of all shards as one family"
+    )
 
 
 def _starts(measurements: Measurements) -> str:

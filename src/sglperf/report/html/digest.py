@@ -43,7 +43,15 @@ def counts(run: Run) -> list[tuple[str, int]]:
 
 
 def headline(run: Run) -> str:
-    """The run in a sentence."""
+    """The run in a sentence; of a shard, which one, and that others are still to be heard."""
+    shard = run.document.get("shard")
+    if shard is None:
+        return _headline(run)
+    which = f"Shard {shard['index']} of {shard['of']}"
+    return f"{which}, provisionally: {_headline(run)}" if run.cases else f"{which} had nothing to measure"
+
+
+def _headline(run: Run) -> str:
     found = dict(counts(run))
     whole = len(run.cases)
     metrics = f"{whole} metric{'' if whole == 1 else 's'}"
