@@ -25,9 +25,9 @@ from sglperf.core.fingerprint import fingerprint
 from sglperf.core.machine import Machine
 from sglperf.core.server_config import ServerConfig
 from sglperf.core.sharding import Shard
+from sglperf.gathering import read_folder
 from sglperf.measure import Turn, launch_by_launch
 from sglperf.measurements import Failure, Measurements
-from sglperf.merging import read_folder
 from sglperf.pipeline import Assignment, Outcome, Site, run
 from sglperf.plan import Load, Plan, make_plan
 from sglperf.settings import Settings
@@ -62,12 +62,14 @@ class World:
     Attributes:
         slower: label → by how much its timings are longer now, on the head.
         deaths: (side, label, launch) of servers that go away: in their first launch before a round, later after one.
+        limit: launches after which there is no time for another; None for time enough.
         noise: relative spread of a round.
         seed: of the draw; another is another day.
     """
 
     slower: Mapping[str, float] = field(default_factory=dict)
     deaths: Collection[tuple[str, str, int]] = ()
+    limit: int | None = None
     noise: float = 0.01
     seed: int = 1
 
@@ -88,7 +90,13 @@ class World:
             for turn in turns:
                 self._launch(plan, turn, launch, measurements, folder)
 
-        launch_by_launch(plan, tuple(targets), measurements, make, still_open, lambda _: True)
+        def room(launch: int) -> bool:
+            if self.limit is not None and launch >= self.limit:
+                measurements.notes.append(f"ended after {launch} launches")
+                return False
+            return True
+
+        launch_by_launch(plan, tuple(targets), measurements, make, still_open, room)
 
     def _launch(
         self, plan: Plan, turn: Turn, launch: int, measurements: Measurements, folder: RunFolder

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from sglperf.calibrating import read_run
 from sglperf.errors import UsageError
-from sglperf.merging import Shards, read_documents, read_folder
+from sglperf.merging import Shards, together
 from sglperf.settings import Settings
+from sglperf.shard_run import read_shard
 
 
 def gather(settings: Settings) -> Shards:
@@ -32,3 +36,35 @@ def gather(settings: Settings) -> Shards:
         return read_documents(history.shards(name), name, history.place)
     finally:
         history.close()
+
+
+def read_folder(folder: Path) -> Shards:
+    """The shards of which runs are kept below a folder.
+
+    Raises:
+        UsageError: there is none, one cannot be read or is no shard, or they do not make up one whole.
+    """
+    files = sorted(folder.rglob("run.json"))
+    if not files:
+        raise UsageError(f"{folder}: no run.json is below it: name the folder that holds the shards' runs")
+    runs = []
+    for file in files:
+        journal = file.with_name("journal.jsonl")
+        document = read_run(file, part=True)
+        runs.append(read_shard(document, str(file.parent), journal if journal.exists() else None))
+    return together(runs)
+
+
+def read_documents(documents: Sequence[Mapping[str, Any]], name: str, place: str) -> Shards:
+    """The shards of a split that a history holds.
+
+    Raises:
+        UsageError: there is none, or they do not make up one whole.
+    """
+    if not documents:
+        raise UsageError(
+            f"--merge-shards={name}: there is no such folder, and {place} has no shards of that name: name the folder of the "
+            "shards' runs, or what they were given as --split"
+        )
+    runs = [read_shard(one, f"{place}, {one['run']}") for one in documents]
+    return together(runs, taken=name)

@@ -1,31 +1,21 @@
-"""Shards' runs read back: what they measured, of which build and where, once they are parts of one split and all there."""
+"""All shards of a run together: what they must have in common, and what they say of builds, hosts and servers."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import orjson
-from pydantic import BaseModel, TypeAdapter, ValidationError
-
 from sglperf import __version__
-from sglperf.calibrating import read_run
 from sglperf.core.explanation import Explanation
 from sglperf.core.fingerprint import Fingerprint
 from sglperf.core.machine import Gpus, Installation, Machine, context
-from sglperf.core.sharding import Shard
-from sglperf.core.validation import first_problem
 from sglperf.deeper import Look
 from sglperf.errors import UsageError
-from sglperf.measure import Turn, launch_by_launch
-from sglperf.measurements import Failure, Launch, Measurements, Round
 from sglperf.plan import Plan
 from sglperf.settings import Settings
+from sglperf.shard_run import ShardRun
 from sglperf.sharding import digest, work
 from sglperf.target.build import Target
 
@@ -39,80 +29,6 @@ _OWN = frozenset(
 # Of a build: where it lies, and what it is called there, may differ.
 _BUILD = ("version", "commit", "dirty_hash", "content", "packages")
 _MOST_NAMES = 5
-
-
-class Place(BaseModel):
-    """What a shard's run keeps of its split; `sglperf.sharding.Piece` writes it.
-
-    Attributes:
-        plan: digest of the whole plan.
-        servers: labels of the server configs of each shard.
-        work: case of the whole plan → what is measured for it.
-        made: launches that there was time for.
-        notes: how it went.
-        installation: of the build that is judged.
-    """
-
-    index: int
-    of: int
-    split: str
-    plan: str
-    servers: tuple[tuple[str, ...], ...]
-    work: dict[str, str]
-    made: int
-    notes: tuple[str, ...]
-    installation: Installation
-
-
-class _Contents(BaseModel):
-    """What is taken from a shard's document."""
-
-    run: str
-    sglperf: str
-    shard: Place
-    settings: dict[str, Any]
-    fingerprints: dict[str, dict[str, Any]]
-    machine: Machine
-    targets: dict[str, Target]
-    seconds: dict[str, float]
-    launches: tuple[Launch, ...]
-    rounds: tuple[Round, ...]
-    failures: tuple[dict[str, Any], ...]
-    explanations: dict[str, Explanation]
-    nsight: tuple[Look, ...]
-
-
-@dataclass(frozen=True)
-class ShardRun:
-    """A shard's run.
-
-    Attributes:
-        origin: the folder or the database that it comes from.
-        journal: its journal's file; None where it comes from a database.
-    """
-
-    origin: str
-    kept: _Contents
-    journal: Path | None = None
-
-    @property
-    def shard(self) -> Shard:
-        """Which part it is."""
-        return Shard(self.kept.shard.index, self.kept.shard.of)
-
-    @cached_property
-    def failures(self) -> dict[tuple[str, str], Failure]:
-        """(side, config) → why its launches ended, and in which."""
-        adapter = TypeAdapter(Failure)
-        return {(one["side"], one["config"]): adapter.validate_python(one) for one in self.kept.failures}
-
-    @cached_property
-    def fingerprints(self) -> dict[str, Fingerprint]:
-        """Server config's label → what must match."""
-        return {
-            label: Fingerprint.from_dict({name: value for name, value in plain.items() if name != "id"})
-            for label, plain in self.kept.fingerprints.items()
-        }
 
 
 @dataclass(frozen=True)
@@ -217,7 +133,7 @@ class Shards:
                 "run": run.kept.run,
                 "origin": run.origin,
                 "seconds": run.kept.seconds,
-                "servers": run.kept.shard.servers[run.shard.index - 1],
+                "servers": run.servers,
                 "fingerprints": sorted({one.id for one in run.fingerprints.values()}),
                 "context": context(run.kept.machine, run.kept.shard.installation),
             }
@@ -260,62 +176,6 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMES]) + more
 
 
-# ---- from files and documents
-
-
-def read_folder(folder: Path) -> Shards:
-    """The shards of which runs are kept below a folder.
-
-    Raises:
-        UsageError: there is none, one cannot be read or is no shard, or they do not make up one whole.
-    """
-    files = sorted(folder.rglob("run.json"))
-    if not files:
-        raise UsageError(f"{folder}: no run.json is below it: name the folder that holds the shards' runs")
-    runs = []
-    for file in files:
-        journal = file.with_name("journal.jsonl")
-        contents = _contents(read_run(file, part=True), str(file))
-        runs.append(ShardRun(str(file.parent), contents, journal if journal.exists() else None))
-    return together(runs)
-
-
-def read_documents(documents: Sequence[Mapping[str, Any]], name: str, place: str) -> Shards:
-    """The shards of a split that a history holds.
-
-    Raises:
-        UsageError: there is none, or they do not make up one whole.
-    """
-    if not documents:
-        raise UsageError(
-            f"--merge-shards={name}: there is no such folder, and {place} has no shards of that name: name the folder of the "
-            "shards' runs, or what they were given as --split"
-        )
-    runs = [ShardRun(f"{place}, {one['run']}", _contents(one, place)) for one in documents]
-    return together(runs, taken=name)
-
-
-def _contents(document: Mapping[str, Any], origin: str) -> _Contents:
-    if "shard" not in document:
-        raise UsageError(
-            f"{origin}: run {document.get('run')} is no shard: name a folder that holds nothing but the shards of one run "
-            "(give them a --results-dir of their own)"
-        )
-    try:
-        return _Contents.model_validate({**document, "rounds": [_finite(one) for one in document["rounds"]]})
-    except (ValidationError, KeyError, TypeError) as error:
-        said = first_problem(error) if isinstance(error, ValidationError) else repr(error)
-        raise UsageError(
-            f"{origin}: not a shard that this sglperf can read ({said}): measure it anew"
-        ) from None
-
-
-def _finite(round_: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: what it holds instead is none, and no verdict takes it for a number."""
-    values = {name: math.nan if value is None else value for name, value in round_["values"].items()}
-    return {**round_, "values": values}
-
-
 def together(runs: Sequence[ShardRun], taken: str = "") -> Shards:
     """Shards as parts of one whole.
 
@@ -332,7 +192,7 @@ def together(runs: Sequence[ShardRun], taken: str = "") -> Shards:
         for said in _of_others(first, run):
             raise UsageError(f"{first.origin} and {run.origin} are not shards of one run: {said}")
     _all_there(runs)
-    return Shards(tuple(run for run in runs if _servers(run)) or (first,), taken)
+    return Shards(tuple(run for run in runs if run.servers) or (first,), taken)
 
 
 def _of_others(one: ShardRun, other: ShardRun) -> Iterator[str]:
@@ -384,71 +244,3 @@ def _all_there(runs: Sequence[ShardRun]) -> None:
     ]
     if missing:
         raise UsageError(f"{'; '.join(missing)}: measure it with --shard, then merge again")
-
-
-def _servers(run: ShardRun) -> tuple[str, ...]:
-    return run.kept.shard.servers[run.shard.index - 1]
-
-
-# ---- as if it were measured now
-
-
-def replay(
-    plan: Plan,
-    sides: Sequence[str],
-    shards: Shards,
-    measurements: Measurements,
-    still_open: Callable[[int], Collection[str]],
-    keep: Callable[[bytes], None],
-) -> None:
-    """Take what was measured launch by launch, as it would have been measured in one run.
-
-    A shard makes all launches that may be needed; those after a server's verdicts were decided are not looked at.
-
-    Args:
-        measurements: filled.
-        still_open: as of `launch_by_launch`.
-        keep: given the lines of the shards' journals on what was taken.
-    """
-    made = max(run.kept.shard.made for run in shards.runs)
-    taken: set[tuple[str, str, int]] = set()
-
-    def take(launch: int, turns: Sequence[Turn]) -> None:
-        wanted = {(turn.side, turn.config.label) for turn in turns}
-        taken.update((side, label, launch) for side, label in wanted)
-        for run in shards.runs:
-            measurements.launches += [
-                one for one in run.kept.launches if one.index == launch and (one.side, one.config) in wanted
-            ]
-            measurements.rounds += [
-                one for one in run.kept.rounds if one.launch == launch and (one.side, one.config) in wanted
-            ]
-            measurements.failures |= {
-                key: one for key, one in run.failures.items() if key in wanted and one.launch == launch
-            }
-
-    launch_by_launch(plan, sides, measurements, take, still_open, lambda launch: launch < made)
-    for run in shards.runs:
-        for name, seconds in run.kept.seconds.items():
-            measurements.seconds["elsewhere" if name == "total" else name] += seconds
-        for line in _lines(run, taken):
-            keep(line)
-
-
-def _lines(run: ShardRun, taken: Collection[tuple[str, str, int]]) -> Iterator[bytes]:
-    """Of the shard's journal, what is about these launches."""
-    if run.journal is None:
-        return
-    with run.journal.open("rb") as file:
-        for line in file:
-            try:
-                entry = orjson.loads(line)
-            except ValueError:  # cut where the machine was stopped
-                continue
-            kind = entry.get("kind")
-            if kind not in ("launch", "round", "failure"):
-                continue
-            about = entry if kind == "failure" else entry[kind]
-            number = about["index"] if kind == "launch" else about["launch"]
-            if (about["side"], about["config"], number) in taken:
-                yield line

@@ -31,10 +31,11 @@ from sglperf.judging import Judging
 from sglperf.machine_note import machine_note
 from sglperf.measure import execute
 from sglperf.measurements import Measurements, Progress
-from sglperf.merging import Shards, replay
+from sglperf.merging import Shards
 from sglperf.plan import Place, Plan
 from sglperf.preflight import preflight
 from sglperf.recording import offer, record, results
+from sglperf.replaying import replay
 from sglperf.report.document import run_document
 from sglperf.reporting import keep_report
 from sglperf.settings import Settings

@@ -26,7 +26,7 @@ from sglperf.core.explanation import Explanation
 from sglperf.core.sharding import Shard
 from sglperf.core.verdict import Status
 from sglperf.errors import MeasurementError, UsageError
-from sglperf.merging import read_folder
+from sglperf.gathering import read_folder
 from sglperf.sharding import Piece
 
 YESTERDAY = World(seed=7)
@@ -142,6 +142,32 @@ def test_any_number_of_shards(bench: Bench, of: int) -> None:
     for index in range(6, of + 1):
         shutil.rmtree(bench.folder / "parts" / str(index))
     assert comparable(bench.merged(plan, baseline="off")) == comparable(unsplit)
+
+
+@pytest.mark.parametrize("launches", [6, (3, 9)])
+def test_the_time_ended_after_some_launches(bench: Bench, launches: Any) -> None:
+    """What was measured by then is judged, and each shard that it ended is named."""
+    unsplit, merged = both(bench, World(SLOW, noise=0.04, limit=5), launches)
+
+    assert comparable(merged) == comparable(unsplit)
+    assert "ended after 5 launches" in unsplit.notes
+    assert {f"shard {index}: ended after 5 launches" for index in (1, 2, 3, 4)} <= set(merged.notes)
+
+
+def test_the_time_of_one_shard_ended(bench: Bench) -> None:
+    """Its servers have fewer launches than the others', and are judged by those."""
+    plan = whole_plan((3, 9))
+    bench.whole(replace(YESTERDAY, noise=0.2), whole_plan(4), baseline="record")
+    for index in (1, 2, 3, 4):
+        world = World(noise=0.2, limit=4 if index == 2 else None)
+        bench.shard(world, plan, index, 4)
+    merged = bench.merged(plan)
+
+    made = Counter(launch.config for launch in merged.measured.measurements.launches)
+    short = {config.label for config in Piece(Shard(2, 4), "", plan).plan.configs}
+    assert {label for label, count in made.items() if count == 4} == short
+    assert max(made.values()) == 9
+    assert "shard 2: ended after 4 launches" in merged.notes
 
 
 # What is kept of shards
@@ -304,8 +330,14 @@ def test_a_damaged_shard_is_refused(bench: Bench) -> None:
     edit(files[1], lambda document: document["launches"][0].pop("version"))
 
     said = refused(bench)
-    assert str(files[1]) in said
+    assert str(files[1].parent) in said
     assert "not a shard that this sglperf can read (launches.0.version" in said
+    edit(files[1], lambda document: document["launches"].pop(0))
+    edit(files[1], lambda document: document["shard"].update(index=9))
+    assert "there is no shard 9 among 4" in refused(bench)
+    edit(files[1], lambda document: document["shard"].update(index=2))
+    edit(files[1], lambda document: document.update(failures=[{"side": "head"}]))
+    assert "(failures.0.config" in refused(bench)
 
 
 @pytest.mark.parametrize(

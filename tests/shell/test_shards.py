@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -22,6 +23,7 @@ PROFILE = {
     "rounds": 1,
     "sweeps": {"streams": [1], "prompt_tokens": [64]},
 }
+NVML = Path(__file__).parent / "nvml_double"
 # Three servers, four shards: the last one has nothing to do.
 WHAT = ("-m", "decode", "-k", "inter_token_latency or work")
 
@@ -170,3 +172,35 @@ def test_what_a_host_lacks_is_told_where_shards_meet(suite: Suite, target: Path)
     assert merged.code == 1, merged.output
     assert "1 failed, 2 passed" in merged.output
     assert "torch 2.9.1 is installed" in said(merged)
+
+
+def test_gpus_are_those_of_the_shards(tmp_path: Path, target: Path) -> None:
+    """Where shards meet there is no GPU: which sets are compared, and on which links, is theirs."""
+    gpus = {
+        **SMALL,
+        "device": "cuda",
+        "attention_backends": ["triton"],
+        "launches": 1,
+        "rounds": 1,
+        "round_retries": 0,
+    }
+    suite = Suite(tmp_path / "suite", {**gpus, "servers": {"scaling": {"sweeps": {"streams": [1]}}}})
+    what = ("-m", "tp", "-k", "test_decode and decode_throughput", "--baseline=off")
+    path = os.pathsep.join(filter(None, (str(NVML), os.environ.get("PYTHONPATH"))))
+    shard = suite.run(
+        *what,
+        f"--target={target}",
+        "--shard=1/1",
+        "--results-dir=parts",
+        PYTHONPATH=path,
+        DOUBLE_NVML="A100_X7",
+    )
+    assert shard.code == 0, shard.output
+    merged = suite.run(*what, "--merge-shards=parts")
+
+    assert merged.code == 0, merged.output
+    (run,) = [json.loads(file.read_text()) for file in suite.folder.glob("parts/*/run.json")]
+    assert merged.run["cases"].keys() == run["cases"].keys()
+    assert {one["other"] for one in merged.run["contrasts"]} == {one["other"] for one in run["contrasts"]}
+    assert merged.run["fingerprints"] == run["fingerprints"]
+    assert len(run["contrasts"]) > 2
