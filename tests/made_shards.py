@@ -9,9 +9,11 @@ import json
 import random
 import re
 import sys
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -216,6 +218,10 @@ class Bench:
         self, plan: Plan, settings: Settings, site: Site, targets: dict[str, Target], **known: Any
     ) -> Outcome:
         self._number += 1  # a run's name is a second and a process, and these are made in one of each
+        clock = SimpleNamespace(
+            time=time.time, gmtime=time.gmtime, strftime=lambda *_: f"20260101-{self._number:06}"
+        )
+        self._monkeypatch.setattr("sglperf.store.time", clock)
         settings = settings.model_copy(update={"results_dir": settings.results_dir / str(self._number)})
         with RunFolder(settings.results_dir) as folder:
             return run(Assignment(plan, settings, targets, site, {}, folder, _quiet, **known))

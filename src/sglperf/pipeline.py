@@ -326,7 +326,8 @@ def _shared(document: Path, given: Assignment) -> tuple[str, ...]:
 def _seconds(measured: Measured, begin: float) -> dict[str, float]:
     """Where it went; of a merged run, on all hosts together."""
     seconds = dict(measured.measurements.seconds)
-    return {**seconds, "total": seconds.pop("elsewhere", 0.0) + time.monotonic() - begin}
+    elsewhere = seconds.pop("elsewhere", 0.0)
+    return {**seconds, "total": elsewhere + time.monotonic() - begin}
 
 
 def _links(site: Site) -> dict[str, str]:

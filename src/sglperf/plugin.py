@@ -152,10 +152,12 @@ def _take_part(session: pytest.Session, suite: Suite, whole: Plan, items: list[p
     suite.piece = make_piece(suite.settings, whole, environment_variables())
     suite.plan = suite.piece.plan
     mine = {config.label for config in suite.plan.configs}
-    others = [item for item in items if ASK in item.stash and item.stash[ASK].config.label not in mine]
-    if others:
-        items[:] = [item for item in items if item not in others]
-        session.config.hook.pytest_deselected(items=others)
+    ours: dict[bool, list[pytest.Item]] = {True: [], False: []}
+    for item in items:
+        ours[ASK not in item.stash or item.stash[ASK].config.label in mine].append(item)
+    if ours[False]:
+        items[:] = ours[True]
+        session.config.hook.pytest_deselected(items=ours[False])
 
 
 # ---- execution: the whole plan before the first item, then each item reads its verdict

@@ -206,6 +206,7 @@ def test_the_merged_run_names_its_shards(bench: Bench) -> None:
     assert [one["index"] for one in shards] == [1, 2, 3, 4]
     assert sorted(label for one in shards for label in one["servers"]) == sorted(LABELS)
     assert merged.seconds["start"] == 30.0 * 2 * len(LABELS)
+    assert merged.seconds.keys() == {"start", "total"}
     kinds = Counter(line["kind"] for line in lines)
     rounds, launches = merged.measured.measurements.rounds, merged.measured.measurements.launches
     assert (kinds["round"], kinds["launch"], kinds["end"]) == (len(rounds), len(launches), 1)
