@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "unit")]
 
 from machines import CPU_ONLY
 from made_shards import ALONE, COMPARED, CONFIGS, Bench, World, baselines, comparable, document, whole_plan
