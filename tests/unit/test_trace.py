@@ -132,13 +132,11 @@ def test_a_trace_of_decoding_is_cut_where_the_scheduler_turns_to_a_step():
         ]
     found = profile_of(events)
     assert found is not None
-    assert found.steps == (2, 3, 2, 3)
-    assert found.seconds == pytest.approx((200e-6, 300e-6, 200e-6, 285e-6))
-    assert found.rows[Part.OPERATOR, "aten::mm"].seconds == pytest.approx((80e-6, 90e-6, 60e-6, 90e-6))
-    assert found.rows[Part.STAGE, "scheduler.run_batch"].seconds == pytest.approx(
-        (40e-6, 60e-6, 40e-6, 60e-6)
-    )
-    for number in range(4):
+    assert found.steps == (2,) * 5
+    assert found.seconds == pytest.approx((200e-6, 200e-6, 200e-6, 200e-6, 185e-6))
+    assert found.rows[Part.OPERATOR, "aten::mm"].seconds == pytest.approx((80e-6, 60e-6, 60e-6, 60e-6, 60e-6))
+    assert found.rows[Part.STAGE, "scheduler.run_batch"].seconds == pytest.approx((40e-6,) * 5)
+    for number in range(5):
         assert sum(row.seconds[number] for row in found.rows.values()) == pytest.approx(found.seconds[number])
     (same,) = compare_profiles([found], [found])
     assert next(change for change in same.changes if change.name == "aten::mm").seconds == pytest.approx(
@@ -148,18 +146,19 @@ def test_a_trace_of_decoding_is_cut_where_the_scheduler_turns_to_a_step():
 
 def test_steps_without_a_gap_are_cut_between_them():
     """A step that begins where the one before ends is not a part of it."""
-    found = profile_of([step(100 * number, 100) for number in range(8)])
+    found = profile_of([step(100 * number, 100) for number in range(10)])
     assert found is not None
-    assert found.steps == (2, 2, 2, 2)
-    assert found.seconds == pytest.approx((200e-6,) * 4)
+    assert found.steps == (2,) * 5
+    assert found.seconds == pytest.approx((200e-6,) * 5)
 
 
-def test_the_first_segment_does_not_count():
-    """The profiler settles in it: it neither moves the median nor hides a clear difference."""
+@pytest.mark.parametrize("odd", [(0, 1), (9,)], ids=["settles", "ends"])
+def test_segments_in_which_the_profiler_works_do_not_count(odd):
+    """It settles in the first and ends within the last batch: neither moves the median or hides a clear difference."""
 
-    def trace(first: float, rest: float) -> Profile:
-        lengths = [first if number < 2 else rest for number in range(8)]
-        begins = [sum(lengths[:number]) for number in range(8)]
+    def trace(work: float, rest: float) -> Profile:
+        lengths = [work if number in odd else rest for number in range(10)]
+        begins = [sum(lengths[:number]) for number in range(10)]
         found = profile_of([step(*one) for one in zip(begins, lengths, strict=True)])
         assert found is not None
         return found

@@ -18,8 +18,9 @@ from sglperf.core.trace_events import Event, Part, Trace
 RowKey = tuple[Part, str]
 
 
-SEGMENTS = 4
-"""Parts that a trace of decoding is cut into, of which the first, in which the profiler settles, is left out."""
+SEGMENTS = 5
+"""Parts that a trace of decoding is cut into. The first, in which the profiler settles, is left out, and so is the last: the scheduler
+ends the profile within its last batch, which takes ten times as long as the batch itself."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Profile:
     @property
     def settled(self) -> range:
         """Segments that count."""
-        return range(len(self.steps) > 1, len(self.steps))
+        cut = len(self.steps) > 1
+        return range(cut, len(self.steps) - cut)
 
 
 def profile_of(trace: Trace) -> Profile:
