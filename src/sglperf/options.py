@@ -7,6 +7,7 @@ conftest.py names, so that installing sglperf changes no other project's tests.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,8 +131,7 @@ def given_options(config: pytest.Config) -> dict[str, Any]:
         text = config.getoption(option)
         given[name] = None if text is None else parse(text)
     given["strict"] = config.getoption("strict", default=False) or None
-    for name in ("baseline_dir", "results_dir"):
-        given[name] = given[name] or str(
-            config.rootpath / name.removesuffix("_dir").replace("baseline", "baselines")
-        )
+    for name, folder in (("baseline_dir", "baselines"), ("results_dir", "results")):
+        if given[name] is None and f"SGLPERF_{name.upper()}" not in os.environ:
+            given[name] = str(config.rootpath / folder)
     return given
