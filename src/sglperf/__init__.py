@@ -1,6 +1,7 @@
 """Performance regression tests for the SGLang serving engine.
 
-What a perf test needs is here; see docs/writing-tests.md.
+What a perf test needs is here; see docs/writing-tests.md. PYTEST_DONT_REWRITE: nothing is asserted here, and the command has
+imported it when pytest begins, which pytest would warn of.
 """
 
 from __future__ import annotations

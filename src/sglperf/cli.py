@@ -14,6 +14,7 @@ from sglperf.baseline_command import baseline
 from sglperf.console import JsonFile, dumps, say, write
 from sglperf.errors import SglperfError, UsageError
 from sglperf.history_command import history, trend
+from sglperf.init_command import init
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 # Of commands whose further arguments are pytest's.
@@ -307,6 +308,7 @@ def prune_(
 app.add_typer(baseline, name="baseline")
 app.add_typer(history, name="history")
 app.command()(trend)
+app.command()(init)
 
 
 def _measured(arguments: list[str], *, quiet: bool) -> Path:
