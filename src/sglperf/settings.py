@@ -28,6 +28,65 @@ class Settings(BaseModel):
     """Everything that decides what a run does. Frozen; ``origins`` tells who set each entry.
 
     Attributes are named like their option, with underscores; units are tokens, seconds and shares.
+
+    Attributes:
+        profile: file of ``config/profiles`` that the run is of; ``auto`` looks at the GPUs
+        description: what a profile is for, in words
+        device: what SGLang runs on, its CPU engine or CUDA GPUs
+        matches: of a profile, regular expression for the product name of every GPU here; ``auto`` goes by it
+        target: SGLang under test: ``sglang==X``, an interpreter, a checkout or a revision; without one, as importable here
+        base: build that ``head`` is compared with, instead of a stored baseline
+        head: build that is judged against ``base``
+        sglang_repo: repository in which revisions are looked up
+        target_mode: how a release or a revision is run: over the installed packages, in an environment of its own, or
+            whichever is right
+        model: shape of ``config/models``, checkpoint folder, or hub name
+        attention_backends: attention backends; servers are started for each
+        page_sizes: page sizes of the KV cache, tokens; servers are started for each
+        tp_sets: GPUs of each server, by index, ranks on a CPU; ``auto`` takes one set of each size and class of links here
+        fewest_gpus: of an entry of ``servers``, TP sets of fewer GPUs are left out
+        max_total_tokens: size of the KV cache, tokens
+        max_running_requests: requests in a batch, at most
+        mem_fraction_static: share of the memory for weights and KV cache
+        prefix_cache: whether the prefix cache is on
+        eviction_policy: what the prefix cache gives up first, as ``lru``; none leaves it to SGLang
+        chunked_prefill_tokens: tokens of a prefill chunk, a multiple of every page size; none leaves it to SGLang
+        side_by_side: whether servers that differ in one setting are up together and compared
+        compare_tp_sets: whether servers on different TP sets are compared
+        variants: name of a variant → further server arguments; servers are started for each
+        server_arguments: further arguments of every server, as SGLang's command line takes them
+        server_environment: further environment variables of every server
+        launches: server starts of each configuration; of a range, more only while a verdict is open
+        rounds: rounds of each workload in a launch
+        warmup_rounds: rounds before them that are not looked at
+        round_retries: how often a round that failed a gate is repeated
+        seed: of prompts, arrivals and the order of builds
+        start_timeout: a server that is not up within it failed, seconds
+        round_timeout: a round that has not ended within it failed, seconds
+        kernel_seconds: time for which one kernel is called again and again, seconds
+        time_limit: begin no launch that would not end within it, seconds
+        servers: name that a test's mark ``server`` gives → settings of its servers
+        workloads: kind of a workload → lengths that tests leave open, tokens and numbers of requests
+        sweeps: name that a test's mark ``sweep`` gives → its values
+        alpha: chance that a run of one and the same build shows any ``regressed``
+        min_effect: smallest relative change that matters
+        client_lag_share: share of the latency that the client may be late, at the 99th percentile
+        foreign_cpu_share: share of the processors that others may use during a round
+        ncu: kernel that Nsight Compute looks at, with ``-m kernel`` on a GPU
+        nsys: whether Nsight Systems keeps a trace of a pass, with ``-m kernel`` on a GPU
+        why: when both builds are profiled: once a timing changed, in any case, or never
+        baseline: ``compare`` records only what is new, ``extend`` also adds this run where it is unchanged or inconclusive,
+            ``record`` replaces, ``off`` neither reads nor writes
+        baseline_dir: folder of the baselines; beside pytest's configuration file unless it is given
+        results_dir: folder in which each run is kept; likewise
+        html_report: whether a run draws its ``report.html``
+        shard: which of so many parts of the plan is measured
+        merge_shards: folder below which shards were measured, or the history's address: judge these, and start nothing
+        split: what the shards of a run are called in the history; none takes GitHub's run and the profile
+        history: database that the run is added to; none is ``history.sqlite`` in ``results_dir``
+        tag: what the history calls the run, as ``release``
+        strict: whether what is new or incomparable fails
+        origins: setting → who set it; found, not given
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
