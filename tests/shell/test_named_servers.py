@@ -49,19 +49,3 @@ def test_each_workload_has_a_verdict_of_its_own(suite: Suite) -> None:
     ended = suite.run("--collect-only", "-q")
     assert ended.code != 0
     assert "asks for cached_tokens twice, and an item has one verdict" in ended.output
-
-
-def test_the_example_of_the_documentation(suite: Suite) -> None:
-    """The workload that docs/writing-tests.md writes down can be collected as it stands."""
-    text = (Path(__file__).parents[2] / "docs" / "writing-tests.md").read_text()
-    (example,) = [
-        block.split("```")[0] for block in text.split("```python\n")[1:] if "class TwoDrafts" in block
-    ]
-    (suite.folder / "perf_tests" / "test_drafts.py").write_text(
-        "from dataclasses import dataclass\nfrom typing import ClassVar\n\nimport pytest\n"
-        "from sglperf import Measure, PrefixWorkload, Script, Server\n\n"
-        f"pytestmark = pytest.mark.radix\n\n{example}"
-    )
-    ended = suite.run("--collect-only", "-q", "-k", "two_drafts")
-    assert ended.code == 0, ended.output
-    assert ended.output.count("test_two_drafts[torch_native-page") == 6
