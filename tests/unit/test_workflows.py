@@ -187,6 +187,9 @@ def test_shards_meet_before_issues_are_touched():
     assert names["measure"][0]["name"].startswith(
         "${{ needs.split.outputs.of == '1' && 'results' || 'shard' }}-"
     )
+    assert all(
+        names[job][-1]["overwrite"] for job in ("measure", "merge")
+    )  # "Re-run failed jobs" has the same names
     assert names["merge"][0]["pattern"] == "shard-${{ matrix.profile }}-[0-9]*"
     assert names["merge"][1]["name"] == "results-${{ matrix.profile }}"
     assert names["issues"][0]["pattern"] == "results-*"
