@@ -146,6 +146,12 @@ class Shards:
         Raises:
             UsageError: what differs: settings, by name, or cases.
         """
+        paired = "base" in self.targets
+        if paired != (settings.base is not None):
+            raise UsageError(
+                f"{self.runs[0].origin} {'compares two builds' if paired else 'measures one build'}: merge "
+                f"{'with' if paired else 'without'} --base and --head"
+            )
         if self.runs[0].kept.shard.plan == digest(plan):
             return
         theirs, ours = self.runs[0].kept.settings, settings.model_dump(mode="json")

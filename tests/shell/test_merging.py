@@ -414,6 +414,19 @@ def test_a_merge_with_other_options_is_refused(bench: Bench) -> None:
         bench.merged(whole_plan(3))
 
 
+def test_two_builds_are_merged_as_two_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one as one: what a run is judged against is no matter of what happens to be there."""
+    for name, known in (("two", {"base": "a", "head": "b"}), ("one", {})):
+        bench = Bench(tmp_path / name, monkeypatch, **known)
+        parts(bench)
+        other = {"base": None, "head": None} if known else {"base": "a", "head": "b"}
+        said = (
+            "compares two builds: merge with --base" if known else "measures one build: merge without --base"
+        )
+        with pytest.raises(UsageError, match=said):
+            bench.merged(whole_plan(2), **other)
+
+
 def test_what_is_decided_when_all_is_judged_may_differ(bench: Bench) -> None:
     """Baselines, results, tag and strictness are the merge's own."""
     parts(bench)
