@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import SHAPE, TINY, ask, server
+from typer.testing import CliRunner
 
+from sglperf.cli import app
 from sglperf.core.sharding import Shard, split
 from sglperf.errors import UsageError
 from sglperf.plan import Ask, Plan, make_plan
@@ -208,3 +210,12 @@ def test_a_split_that_meets_in_a_database_needs_a_name():
         piece({"history": "postgresql://me@host/runs"})
     assert piece({"history": "postgresql://me@host/runs", "split": "mine"}).name == "mine"
     assert piece({"history": "off"}).name == ""
+
+
+@pytest.mark.parametrize("option", ["--shard=1/2", "--merge-shards=parts"])
+def test_a_bisection_is_not_shared(option):
+    """It decides after each commit what comes next."""
+    done = CliRunner().invoke(app, ["bisect", "a", "b", option])
+
+    assert isinstance(done.exception, UsageError)
+    assert "leave --shard and --merge-shards out" in str(done.exception)
