@@ -161,7 +161,7 @@ def test_a_wheel_is_enough(tmp_path: Path) -> None:
     ended = typed(python, tmp_path / "perf", "-m", "pytest", "-m", "prefill and exact", "-k", "reuse")
     assert ended.returncode == 0, ended.stdout
     assert "repeat" in ended.stdout
-    assert str(ROOT) not in ended.stdout
+    assert not [place for place in ("src", "perf_tests", "config") if str(ROOT / place) in ended.stdout]
     ended = sglperf(python, tmp_path / "perf", "compare", "a", "b", "--collect-only", "-q", "-k", "reuse")
     assert ended.returncode == 0, ended.stdout
     assert "test_prefix_reuse" in ended.stdout
