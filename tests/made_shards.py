@@ -30,7 +30,8 @@ from sglperf.core.sharding import Shard
 from sglperf.gathering import read_folder
 from sglperf.measure import Turn, launch_by_launch
 from sglperf.measurements import Failure, Measurements
-from sglperf.pipeline import Assignment, Outcome, Site, run
+from sglperf.outcome import Assignment, Outcome, Site
+from sglperf.pipeline import run
 from sglperf.plan import Load, Plan, make_plan
 from sglperf.settings import Settings
 from sglperf.sharding import Piece

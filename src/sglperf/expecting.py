@@ -12,7 +12,7 @@ from sglperf.suite import Suite, whole_workload
 from sglperf.workload.shapes import Workload
 
 if TYPE_CHECKING:
-    from sglperf.pipeline import Outcome
+    from sglperf.outcome import Outcome
 
 
 class Expectation:

@@ -16,7 +16,7 @@ import pytest
 from sglperf.core.metric import Kind, Metric
 
 if TYPE_CHECKING:
-    from sglperf.pipeline import Outcome
+    from sglperf.outcome import Outcome
 
 
 class ReplayTimer:

@@ -10,7 +10,8 @@ from sglperf.core.environment_check import check_environment
 from sglperf.core.fingerprint import fingerprint
 from sglperf.environment import Environment
 from sglperf.errors import UsageError
-from sglperf.pipeline import Assignment, Site, run
+from sglperf.outcome import Assignment, Site
+from sglperf.pipeline import run
 from sglperf.probes.machine import probe_machine
 from sglperf.probes.versions import read_installation
 from sglperf.store import RunFolder
@@ -74,8 +75,7 @@ def look_at_environment(suite: Suite) -> Environment:
     Raises:
         TargetError: there is no such target.
     """
-    settings = suite.settings
-    ranks = max(map(len, settings.tp_sets))
+    settings, ranks = suite.settings, suite.most_ranks
     if suite.shards is not None:
         check, *others = (check_environment(*one) for one in suite.shards.environments)
         return Environment(check, settings.device, ranks, tuple(others))

@@ -21,7 +21,7 @@ from sglperf.workload.shapes import Workload
 
 if TYPE_CHECKING:
     from sglperf.merging import Shards
-    from sglperf.pipeline import Outcome
+    from sglperf.outcome import Outcome
     from sglperf.sharding import Piece
 
 
@@ -74,6 +74,14 @@ class Suite:
             words = [_word(name, value) for name, value in changes.items()]
             found += self._configs(self.settings_of(mark.args[0], changes), "-".join([mark.args[0], *words]))
         return tuple(found)
+
+    @property
+    def most_ranks(self) -> int:
+        """Of the profile's largest TP set."""
+        model = load_model(self.folder, self.settings.model)
+        return max(
+            len(one.gpus) for one in choose_sets(self.settings, model, self.gpus, self.processors).sets
+        )
 
     def _configs(self, settings: Settings, variant: str) -> tuple[ServerConfig, ...]:
         model = load_model(self.folder, settings.model)

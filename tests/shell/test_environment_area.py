@@ -29,6 +29,9 @@ def test_what_is_missing_fails_its_area(suite: Suite, tmp_path: Path) -> None:
     assert (fine.code, fine.folder) == (0, None), fine.output
     assert "PASSED perf_tests/test_environment.py::test_ready[decode]" in fine.output
     assert "the profile has no TP set of several ranks" in fine.output
+    found = suite.run(*READY, f"--target={python}", "--tp-gpus=auto")
+    assert (found.code, found.folder) == (0, None), found.output
+    assert "PASSED perf_tests/test_environment.py::test_ready[tp]" in found.output
 
     (metadata,) = (tmp_path / "sg").glob("lib/python*/site-packages/sglang-*.dist-info/METADATA")
     metadata.write_text(

@@ -27,7 +27,7 @@ from sglperf.core.statistics import Comparison, compare
 from sglperf.core.verdict import Verdict
 from sglperf.evidence import Measured
 from sglperf.measurements import Launch, Measurements, Round
-from sglperf.pipeline import Outcome
+from sglperf.outcome import Outcome
 from sglperf.plan import Ask, make_plan
 from sglperf.workload.shapes import Decode, Workload
 

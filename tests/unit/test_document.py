@@ -16,7 +16,7 @@ from sglperf.config_folder import ConfigFolder
 from sglperf.core.gates import Gate
 from sglperf.core.verdict import Status, Verdict
 from sglperf.evidence import ContextChange
-from sglperf.pipeline import Outcome, Site
+from sglperf.outcome import Outcome, Site
 from sglperf.report.document import run_document
 from sglperf.store import RunFolder
 from sglperf.target.build import Target

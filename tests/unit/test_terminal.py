@@ -19,7 +19,7 @@ from sglperf.core.server_config import Model
 from sglperf.core.statistics import Comparison
 from sglperf.core.verdict import Status, Verdict
 from sglperf.evidence import ContextChange
-from sglperf.pipeline import Outcome
+from sglperf.outcome import Outcome
 from sglperf.report.sheet import WIDTH
 from sglperf.report.terminal import summary
 from sglperf.settings import Settings

@@ -13,7 +13,7 @@ from sglperf.core.explanation import Explanation
 from sglperf.report.roofline import pass_entries
 
 if TYPE_CHECKING:
-    from sglperf.pipeline import Outcome, Site
+    from sglperf.outcome import Outcome, Site
     from sglperf.settings import Settings
     from sglperf.target.build import Target
 

@@ -25,7 +25,7 @@ from sglperf.report.timeline import timeline_parts
 
 if TYPE_CHECKING:
     from sglperf.measurements import Measurements
-    from sglperf.pipeline import Outcome
+    from sglperf.outcome import Outcome
     from sglperf.plan import Ask
     from sglperf.settings import Settings
 
