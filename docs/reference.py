@@ -16,8 +16,8 @@ import yaml
 
 from sglperf import options
 from sglperf.cli import app
-from sglperf.config import _LISTS, _option_name
-from sglperf.config_folder import ConfigFolder
+from sglperf.config import LISTS, option_name
+from sglperf.config_folder import ConfigFolder, read_yaml
 from sglperf.core.catalogue import METRICS
 from sglperf.core.metric import Better
 from sglperf.plugin import MARKERS
@@ -58,7 +58,7 @@ def _shown(name: str) -> str:
 
 def pytest_options() -> str:
     """Each option with its meaning, and the setting that it sets."""
-    by_option = {_option_name(name): name for name in Settings.model_fields}
+    by_option = {option_name(name): name for name in Settings.model_fields}
     rows = []
     for name, given in [*_added_options(), STRICT]:
         value = f" {given['metavar']}" if "metavar" in given else ""
@@ -103,7 +103,7 @@ def settings() -> str:
         if name == "origins":
             continue  # found, not set
         shown = "the profile's" if field.is_required() else _value(field.default)
-        option = _option_name(name) if _option_name(name) in _option_names() else ""
+        option = option_name(name) if option_name(name) in _option_names() else ""
         given = "<br>".join(f"`{one}`" for one in (option, _variable(name, schema[name])) if one)
         rows.append((f'<a id="{name}"></a>`{name}`', _kind(name, schema[name]), shown, given, meanings[name]))
     return table(("setting", "values", "default", "option, variable", "meaning"), rows)
@@ -111,7 +111,7 @@ def settings() -> str:
 
 def _variable(name: str, schema: Mapping[str, Any]) -> str:
     """Mappings, and lists that have no option either, are given in files only."""
-    in_files = _kind(name, schema) in ("mapping", "list") and name not in _LISTS
+    in_files = _kind(name, schema) in ("mapping", "list") and name not in LISTS
     return "" if in_files else f"SGLPERF_{name.upper()}"
 
 
@@ -167,7 +167,7 @@ def profiles() -> str:
     """What the suite and each profile set, one value a cell; then the files themselves."""
     names = CONFIG.names("profiles")
     files = {
-        "suite": read(CONFIG.path / "suite.yaml"),
+        "suite": read_yaml(CONFIG.path / "suite.yaml"),
         **{name: CONFIG.read("profiles", name) for name in names},
     }
     mapped = {
@@ -187,11 +187,6 @@ def profiles() -> str:
         body = "".join(f"    {line}\n" for line in file.read_text(encoding="utf-8").splitlines())
         shown.append(f'??? note "{file.relative_to(ROOT)}"\n\n    ```yaml\n{body}    ```\n')
     return "\n".join(shown)
-
-
-def read(file: Path) -> dict[str, Any]:
-    """A YAML mapping."""
-    return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
 # ---- commands

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sglperf.calibrating import read_run, timings
+from sglperf.calibrating import timings
+from sglperf.kept_run import read_run
 
 
 def data_set(run: dict[str, Any]) -> dict[str, Any]:

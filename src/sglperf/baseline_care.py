@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from sglperf.calibrating import read_run
 from sglperf.core.acceptance import OFFERED, Change, FileKey, accept, changes, chosen, outdated
 from sglperf.core.baseline import Baseline, parse_baseline
 from sglperf.core.validation import first_problem
 from sglperf.errors import StoreError, TargetError, UsageError
+from sglperf.kept_run import read_run
 from sglperf.store import BaselineFolder
 from sglperf.target.revision import git
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +16,6 @@ from sglperf.core.metric import Kind, Metric
 from sglperf.core.verdict import Policy, Verdict
 from sglperf.errors import UsageError
 from sglperf.plan import Place, Plan
-from sglperf.report.document import SCHEMA_VERSION
 from sglperf.store import BaselineFolder
 
 
@@ -34,32 +32,6 @@ class Calibrated:
     family: Calibration
     files: tuple[CalibrationFile, ...]
     left_out: tuple[str, ...]
-
-
-def read_run(path: Path, *, part: bool = False) -> dict[str, Any]:
-    """A run's document, from its folder or from the file itself.
-
-    Args:
-        part: whether a shard will do, whose verdicts are provisional.
-
-    Raises:
-        UsageError: there is none, or it is not one.
-    """
-    file = path / "run.json" if path.is_dir() else path
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file}: not a run ({error}): name a folder below results/") from error
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UsageError(f"{file}: schema {version}, this sglperf reads {SCHEMA_VERSION}: name another run")
-    if "shard" in document and not part:
-        which = document["shard"]
-        raise UsageError(
-            f"{file}: shard {which['index']} of {which['of']}, whose verdicts are provisional: merge all of them first (the same "
-            "command with --merge-shards)"
-        )
-    return dict(document)
 
 
 def learn(run: Mapping[str, Any], launches_a_side: int | None = None) -> Calibrated:

@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from sglperf.calibrating import read_run
 from sglperf.core.claim import Checked, Claim, check
 from sglperf.core.figure import Figure, newest
 from sglperf.core.validation import first_problem
 from sglperf.errors import UsageError
+from sglperf.kept_run import read_run
 
 _FIGURES = TypeAdapter(tuple[Figure, ...])
 _MOST_NAMES = 5

@@ -117,7 +117,8 @@ def calibrate(
     json: JsonFile = None,
 ) -> None:
     """Learn this machine's noise from launches of one build. Further arguments are pytest's: -m decode."""
-    from sglperf.calibrating import keep, learn, read_run
+    from sglperf.calibrating import keep, learn
+    from sglperf.kept_run import read_run
     from sglperf.report.calibration import calibration_text
 
     folder = of or _measured(
@@ -142,7 +143,7 @@ def compare(
     json: JsonFile = None,
 ) -> None:
     """Compare two SGLang builds, launches interleaved. Further arguments are pytest's: -m decode."""
-    from sglperf.calibrating import read_run
+    from sglperf.kept_run import read_run
     from sglperf.report.comparison import comparison_json
 
     _refuse_options(BASE=base, HEAD=head)
@@ -251,8 +252,8 @@ _STOP_GIT = 129
 
 def _step(targets: list[str], arguments: list[str], effect: float) -> int:
     """One commit for ``git bisect run``."""
-    from sglperf.calibrating import read_run
     from sglperf.core.bisection import Side, judge_alone
+    from sglperf.kept_run import read_run
 
     code, folder = _suite([*targets, "--why=off", *arguments])
     if folder is None:

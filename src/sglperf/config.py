@@ -39,7 +39,7 @@ def load_settings(
     Raises:
         ConfigError: an unknown profile or name, or a bad value, with its origin.
     """
-    given = {name: (value, _option_name(name)) for name, value in options.items() if value is not None}
+    given = {name: (value, option_name(name)) for name, value in options.items() if value is not None}
     variables = _variables(environment)
     profile, origin = given.get("profile") or variables.get("profile") or ("auto", "")
     if profile == "auto":
@@ -108,7 +108,8 @@ def _with_origin(document: Mapping[str, Any], origin: str) -> dict[str, tuple[An
     return {name: (value, origin) for name, value in document.items()}
 
 
-_LISTS = {"attention_backends": parse_list, "page_sizes": parse_list, "tp_sets": parse_tp_sets}
+LISTS = {"attention_backends": parse_list, "page_sizes": parse_list, "tp_sets": parse_tp_sets}
+"""Settings that are several values, and how a line of text is read as them."""
 
 
 def _variables(environment: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
@@ -118,7 +119,7 @@ def _variables(environment: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
         if variable == "SGLPERF_ORIGINS":
             raise ConfigError(f"{variable}: origins are found, not set: unset it")
         if variable.startswith("SGLPERF_") and name in Settings.model_fields:
-            found[name] = (_LISTS[name](text) if name in _LISTS else text, variable)
+            found[name] = (LISTS[name](text) if name in LISTS else text, variable)
     return found
 
 
@@ -129,7 +130,8 @@ _OPTION_NAMES = {
 }
 
 
-def _option_name(setting: str) -> str:
+def option_name(setting: str) -> str:
+    """``page_sizes`` → ``--page-size``; whether there is such an option is another matter."""
     return _OPTION_NAMES.get(setting, "--" + setting.replace("_", "-"))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sglperf.calibrating import read_run
 from sglperf.errors import UsageError
+from sglperf.kept_run import read_run
 from sglperf.merging import Shards, together
 from sglperf.settings import Settings
 from sglperf.shard_run import read_shard
@@ -31,11 +32,8 @@ def gather(settings: Settings) -> Shards:
         )
     from sglperf.history.database import History
 
-    history = History(settings.history_url)
-    try:
+    with closing(History(settings.history_url)) as history:
         return read_documents(history.shards(name), name, history.place)
-    finally:
-        history.close()
 
 
 def read_folder(folder: Path) -> Shards:

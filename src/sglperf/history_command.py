@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,7 +37,8 @@ def add(
     json: JsonFile = None,
 ) -> None:
     """Add runs that the history does not have; the others stay as they are."""
-    from sglperf.remembering import read_run, remember
+    from sglperf.kept_run import read_run
+    from sglperf.remembering import remember
 
     places = {name: find_run(name, results_dir) for name in runs}
     documents = []
@@ -142,14 +142,9 @@ def _settings(url: str | None, results_dir: Path, tag: str | None = None) -> Set
     return load_settings(config_folder(Path.cwd()), options, environment_variables(), ())
 
 
-@contextmanager
-def _opened(settings: Settings) -> Iterator[History]:
+def _opened(settings: Settings) -> closing[History]:
     from sglperf.history.database import History
 
     if settings.history_url is None:
         raise UsageError(f"the history is off ({settings.origin('history')}): name one with --history")
-    database = History(settings.history_url)
-    try:
-        yield database
-    finally:
-        database.close()
+    return closing(History(settings.history_url))

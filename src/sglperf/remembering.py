@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from sglperf.baseline_care import results_of
-from sglperf.calibrating import read_run
 from sglperf.core.baseline import BaselineContext
 from sglperf.core.history import contexts, entries, machine_context, run_key
 from sglperf.core.trend import Build
 from sglperf.errors import AlreadyMerged, SglperfError
 from sglperf.evidence import meaning
 from sglperf.history.database import History, Kept, Merged, ShardKept
+from sglperf.kept_run import read_run
 from sglperf.sharding import Split
-
-__all__ = ["read_run", "remember", "remembered"]
 
 
 def remember(history: History, run: Mapping[str, Any], path: Path, merged: Merged | None = None) -> bool:
@@ -60,7 +58,7 @@ def remembered(kept: Path, url: str, split: Split | None = None) -> Iterator[str
         split: of the shards that it was merged from, which are removed in the same transaction.
     """
     try:
-        with _opened(url) as history:
+        with closing(History(url)) as history:
             run = read_run(kept)
             remember(history, run, kept, None if split is None else _merged(run, split))
     except AlreadyMerged as error:
@@ -72,7 +70,7 @@ def remembered(kept: Path, url: str, split: Split | None = None) -> Iterator[str
 def shared(kept: Path, url: str) -> Iterator[str]:
     """Put a shard's run where the others of its split are. It is safe on disk already."""
     try:
-        with _opened(url) as history:
+        with closing(History(url)) as history:
             run = read_run(kept, part=True)
             place = run["shard"]
             history.put_shard(
@@ -97,15 +95,6 @@ def _merged(run: Mapping[str, Any], split: Split) -> Merged | None:
         return None
     runs = {one["index"]: one["run"] for one in run["shards"]} if split.taken else {}
     return Merged(split.name, runs)
-
-
-@contextmanager
-def _opened(url: str) -> Iterator[History]:
-    history = History(url)
-    try:
-        yield history
-    finally:
-        history.close()
 
 
 def _meaning(context: BaselineContext, metric: str) -> str:

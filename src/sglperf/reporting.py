@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-from sglperf.calibrating import read_run
 from sglperf.errors import SglperfError, UsageError
+from sglperf.kept_run import read_run
 from sglperf.store import write_atomically
 from sglperf.target.history import describe
 

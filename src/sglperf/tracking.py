@@ -10,11 +10,11 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from sglperf.calibrating import read_run
 from sglperf.core.issue_plan import Step, Told, plan_issues
 from sglperf.core.validation import first_problem
 from sglperf.core.verdict import Status
 from sglperf.errors import UsageError
+from sglperf.kept_run import read_run
 from sglperf.report.issue import Document, Texts, issue_texts, parse_marker
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sglperf.calibrating import learn, read_run, timings
+from sglperf.calibrating import learn, timings
 from sglperf.core.calibration import Calibration, calibrate, judged_splits
 from sglperf.core.calibration_file import calibration_file, dump_calibration, parse_calibration
 from sglperf.core.catalogue import METRICS
 from sglperf.core.verdict import Policy, Status
 from sglperf.errors import BaselineError, SampleError, UsageError
+from sglperf.kept_run import read_run
 from sglperf.report.calibration import calibration_text
 
 LATENCY, THROUGHPUT = METRICS["inter_token_latency"], METRICS["decode_throughput"]
