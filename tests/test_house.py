@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import subprocess
 import sys
@@ -213,6 +214,31 @@ def test_collecting_the_suite_imports_no_build_and_no_statistics():
 
     assert code == 0, done.stdout
     assert set(loaded) & {"numpy", "scipy", "httpx", "uvloop", *HARDWARE, *BUILDS} == set()
+
+
+def test_scripts_beside_the_package_import_what_is_there():
+    """No test runs all of them, and a name that moved would be missed only by whoever does."""
+    files = [file for folder in ("benchmarks", ".ci", "docs") for file in (ROOT / folder).rglob("*.py")]
+    asked = [
+        (file.relative_to(ROOT), node.module, one.name)
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "sglperf"
+        for one in node.names
+    ]
+
+    assert [one for one in asked if not _is_there(one[1], one[2])] == []
+    assert {str(one[0]) for one in asked} >= {"benchmarks/gpu/tables.py", "docs/reference.py"}
+
+
+def _is_there(module: str, name: str) -> bool:
+    if hasattr(importlib.import_module(module), name):
+        return True
+    try:
+        importlib.import_module(f"{module}.{name}")
+    except ModuleNotFoundError:
+        return False
+    return True
 
 
 # The checker: each entry of the table, broken on purpose

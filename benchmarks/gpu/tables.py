@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sglperf.core.contrast import estimate
+from sglperf.core.catalogue import METRICS
+from sglperf.core.estimate import estimate
 from sglperf.report.quantity import quantity
 
 
@@ -39,7 +40,7 @@ def rows(run: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for case in run["cases"].values():
         if case["metric"]["kind"] != "timing" or not case["head"]:
             continue
-        found = estimate(case["head"], alpha=0.05)
+        found = estimate(case["head"], METRICS[case["metric"]["name"]], alpha=0.05)
         assert found is not None
         value, low, high = (quantity(one, case["metric"]["unit"]) for one in found)
         interval = f"{low} … {high}" if len(case["head"]) > 1 else "–"
