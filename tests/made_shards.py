@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent / "unit"))
 from machines import CPU_ONLY, INSTALLED
 from samples import SHAPE, ask, measured_round, server, started
 
+from sglperf.clock import Clock
 from sglperf.core.fingerprint import fingerprint
 from sglperf.core.machine import Machine
 from sglperf.core.server_config import ServerConfig
@@ -85,6 +86,7 @@ class World:
         _progress: Callable[..., None],
         measurements: Measurements,
         still_open: Callable[[int], Collection[str]],
+        _clock: Clock,
         _beside: Collection[str] = (),
     ) -> None:
         """In the place of `sglperf.measure.execute`."""

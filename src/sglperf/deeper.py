@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sglperf.asking import request
+from sglperf.clock import Clock
 from sglperf.core.nsight import KernelReport, kernel_reports
 from sglperf.core.roofline import PARTS
 from sglperf.core.server_config import ServerConfig
@@ -65,19 +66,38 @@ def look_deeper(
     targets: Mapping[str, Target],
     folder: RunFolder,
     progress: Progress,
-) -> tuple[Look, ...]:
-    """Each tool that was asked for, on the first pass of each server of kernels; what one lacks is said once."""
-    looks: list[Look] = []
+    clock: Clock,
+) -> Iterator[Look]:
+    """Each tool that was asked for, on the first pass of each server of kernels; what one lacks is said once.
+
+    Each look comes as soon as it is made, so that none is lost by a later one. Interrupted there, or out of time, the
+    run goes on without what is left.
+    """
+    try:
+        for tool, part, config, load in _looks(measured.plan, settings):
+            look = Look(tool.program, config.label, load.workload.label, part)
+            if tool.missing is not None:
+                yield Look(tool.program, "", "", part, problem=tool.missing)
+            elif clock.left <= 0:
+                yield replace(look, problem=f"{_title(tool, look)}: not begun, {clock.limit} are over")
+            else:
+                progress(_title(tool, look))
+                yield _made(look, tool, config, load, targets["head"], settings, folder, clock)
+    except KeyboardInterrupt:
+        progress("interrupted: the verdicts stand, without the looks that are left", done=True)
+
+
+def _looks(plan: Plan, settings: Settings) -> Iterator[tuple[Nsight, str, ServerConfig, Load]]:
+    """Tool, part, server and pass; of a tool that is not here, the first."""
+    first = {config.label: (config, load) for config, load in reversed(list(_loads(plan)))}
     for name in _asked(settings):
         tool, part = NSIGHT[name], settings.ncu or "" if name == "ncu" else ""
-        if (missing := tool.missing) is not None:
-            looks.append(Look(name, "", "", part, problem=missing))
-            continue
-        first = {config.label: (config, load) for config, load in reversed(list(_loads(measured.plan)))}
-        for config, load in reversed(first.values()):
-            progress(f"{tool.product}: {config.label}, {load.workload.label}")
-            looks.append(_look(tool, part, config, load, targets["head"], settings, folder))
-    return tuple(looks)
+        for config, load in list(reversed(first.values()))[: 1 if tool.missing else None]:
+            yield tool, part, config, load
+
+
+def _title(tool: Nsight, look: Look) -> str:
+    return f"{tool.product}: {look.config}, {look.workload}"
 
 
 def _asked(settings: Settings) -> list[str]:
@@ -91,31 +111,35 @@ def _loads(plan: Plan) -> Iterator[tuple[ServerConfig, Load]]:
                 yield config, load
 
 
-def _look(
+def _made(
+    look: Look,
     tool: Nsight,
-    part: str,
     config: ServerConfig,
     load: Load,
     target: Target,
     settings: Settings,
     folder: RunFolder,
+    clock: Clock,
 ) -> Look:
-    base = folder.path / f"{tool.program}-{config.label}-{load.workload.label}{'-' if part else ''}{part}"
+    base = folder.path / f"{look.tool}-{look.config}-{look.workload}{'-' if look.part else ''}{look.part}"
     file, log = base.with_name(base.name + tool.suffix), base.with_name(base.name + ".log")
-    look = Look(tool.program, config.label, load.workload.label, part)
-    module = next((module for module, known in PARTS.items() if known == part), "")
+    module = next((module for module, known in PARTS.items() if known == look.part), "")
+
+    def patience() -> float:
+        return max(0.0, min(settings.start_timeout, clock.left))
+
     try:
         with start_worker(
             target,
             config,
             "model_pass",
             log_path=log,
-            timeout=settings.start_timeout,
+            timeout=patience(),
             under=tool.command(file),
         ) as worker:
             asked = {**request(settings, config, target, load), "look": module}
-            worker.ask(asked, settings.start_timeout)
-            worker.finish(settings.start_timeout)
+            worker.ask(asked, patience())
+            worker.finish(patience())
         return _seen(look, file)
     except (LaunchError, ServerDied) as error:
         return replace(look, problem=str(error))

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sglperf.clock import Clock
 from sglperf.core.catalogue import METRICS
 from sglperf.core.explanation import Explanation, StageChange, compare_stages
 from sglperf.core.metric import Kind
@@ -51,11 +52,12 @@ def explain(
     targets: Mapping[str, Target],
     folder: RunFolder,
     progress: Progress,
+    clock: Clock,
 ) -> dict[str, Explanation]:
     """Server config's label → why its verdicts are what they are, where one changed or ``why`` is ``always``.
 
-    Two builds are profiled beside each other, which takes a start of both. Interrupted there, the run goes on
-    without: it has measured and judged everything.
+    Two builds are profiled beside each other, which takes a start of both. Interrupted there, or out of time, the run
+    goes on without: it has measured and judged everything.
     """
     asked = _all_asked(findings, settings)
     files = _files(settings, targets) if asked else ()
@@ -65,9 +67,13 @@ def explain(
     try:
         for config in findings.measured.plan.configs:
             worst = _worst(findings, asked.get(config.label, []))
-            if worst is not None:
-                one = found[config.label]
+            if worst is None:
+                continue
+            one = found[config.label]
+            if clock.fits():
                 found[config.label] = _profiled(one, worst, findings, settings, targets, folder, progress)
+            else:
+                found[config.label] = replace(one, notes=(f"no profile: it would not fit in {clock.limit}",))
     except KeyboardInterrupt:
         progress("interrupted: the verdicts stand, without a profile of what is left", done=True)
     return found

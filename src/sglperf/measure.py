@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from random import Random
 
+from sglperf.clock import Clock
 from sglperf.core.server_config import ServerConfig
 from sglperf.job import Job
 from sglperf.measurements import Measurements, Progress
@@ -29,6 +29,7 @@ def execute(
     progress: Progress,
     measurements: Measurements,
     still_open: Callable[[int], Collection[str]],
+    clock: Clock,
     beside: Collection[str] = (),
 ) -> None:
     """Start every server of the plan in turn and measure all its workloads.
@@ -39,9 +40,10 @@ def execute(
         targets: side → SGLang build; ``head`` alone, or ``base`` and ``head``.
         measurements: filled as the run goes, so that what was measured survives an interruption.
         still_open: told how many launches are complete, says which configs (by label) need another.
+        clock: says how many launches there is time for.
         beside: neighbourhoods of GPU configs whose servers, of all builds, fit on their GPUs at once.
     """
-    most, clock = plan.starts * len(targets), Clock(settings.time_limit)
+    most = plan.starts * len(targets)
 
     def job(turn: Turn, launch: int) -> Job:
         title = f"server {turn.number}/{most}: {_name(turn.side, targets)}{turn.config.label}"
@@ -104,27 +106,6 @@ def launch_by_launch(
         make(launch, turns)
         measurements.made = launch + 1
         labels = with_their_groups(plan, still_open(launch + 1))
-
-
-class Clock:
-    """The time that a run may take. No launch is begun that would not end within it, if it took as long as the last one.
-
-    What is measured by then is judged: when a run ends has nothing to do with what it saw, so its error rates hold.
-    """
-
-    def __init__(self, limit: float | None, now: Callable[[], float] = time.monotonic) -> None:
-        self._limit, self._now = limit, now
-        self._begin = self._last = now()
-
-    def leaves_room(self) -> bool:
-        """Whether there is time for another launch; asked before each, the first included."""
-        now = self._now()
-        taken, self._last = now - self._last, now
-        return self._limit is None or now - self._begin + taken <= self._limit
-
-    def note(self, made: int, planned: int) -> str:
-        """What a person is told of it."""
-        return f"ended after {made} of {planned} launches: another one would not fit in {self._limit:g} s (--time-limit)"
 
 
 def with_their_groups(plan: Plan, labels: Collection[str]) -> frozenset[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sglperf.calibrating import quoting
+from sglperf.clock import Clock
 from sglperf.contrasting import checked_claims, contrasts, figures
 from sglperf.core.baseline import Baseline
 from sglperf.core.calibration_file import CalibrationFile
@@ -48,7 +49,8 @@ def run(given: Assignment) -> Outcome:
     beside = _beside(given.plan, given.targets, given.site)
     # Before anything starts, so that an unusable file costs no measurement.
     stored, noise = _stored(given), _noise(given)
-    measured, judging = _measure(given, stored, beside)
+    clock = Clock(given.settings.time_limit)
+    measured, judging = _measure(given, stored, beside, clock)
     given.progress("judging")
     verdicts = quoting(given.plan, judging.verdicts(), noise)
     changes = context_changes(measured, stored, paired=given.paired)
@@ -59,7 +61,7 @@ def run(given: Assignment) -> Outcome:
     # Kept by now, whatever becomes of a deeper look, and of the search for a cause.
     findings = Findings(measured, verdicts, changes, beside)
     if given.shards is None:
-        outcome = _looked_into(outcome, given, findings, begin)
+        outcome = _looked_into(outcome, given, findings, begin, clock)
     else:
         outcome = _looked_into_elsewhere(outcome, given, findings, given.shards)
     if given.piece is not None:
@@ -70,7 +72,7 @@ def run(given: Assignment) -> Outcome:
 
 
 def _measure(
-    given: Assignment, stored: Mapping[Place, Baseline | None], beside: Collection[str]
+    given: Assignment, stored: Mapping[Place, Baseline | None], beside: Collection[str], clock: Clock
 ) -> tuple[Measured, Judging]:
     """Launches, as many as it takes until every verdict is decided, or as were planned.
 
@@ -103,6 +105,7 @@ def _measure(
                 given.progress,
                 measurements,
                 judging.still_open if given.piece is None else judging.looked_at,
+                clock,
                 beside,
             )
     except BaseException as error:
@@ -167,14 +170,15 @@ def _place(given: Assignment, measurements: Measurements) -> dict[str, Any] | No
     }
 
 
-def _looked_into(outcome: Outcome, given: Assignment, findings: Findings, begin: float) -> Outcome:
+def _looked_into(
+    outcome: Outcome, given: Assignment, findings: Findings, begin: float, clock: Clock
+) -> Outcome:
     """With what a deeper look saw and what may have caused the verdicts, each kept as soon as it is known."""
     settings, targets, folder, progress = given.settings, given.targets, given.folder, given.progress
-    looks = look_deeper(findings.measured, settings, targets, folder, progress)
-    if looks:
-        outcome = replace(outcome, looks_deeper=looks)
+    for look in look_deeper(findings.measured, settings, targets, folder, progress, clock):
+        outcome = replace(outcome, looks_deeper=(*outcome.looks_deeper, look))
         _keep(outcome, given)
-    found = explain(findings, settings, targets, folder, progress)
+    found = explain(findings, settings, targets, folder, progress, clock)
     if found:
         outcome = replace(outcome, explanations=found, seconds=_seconds(findings.measured, begin))
         _keep(outcome, given)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from double import make_target
 
+from sglperf.clock import Clock
 from sglperf.config import load_settings
 from sglperf.config_folder import ConfigFolder
 from sglperf.core.server_config import Model, ServerConfig
 from sglperf.deeper import Look, check_looks, look_deeper
 from sglperf.errors import UsageError
 from sglperf.evidence import Measured
-from sglperf.measurements import Measurements
+from sglperf.measurements import Measurements, Progress
 from sglperf.plan import Ask, Plan, make_plan
 from sglperf.server import worker as room
 from sglperf.settings import Settings
@@ -66,8 +68,8 @@ def tool(folder: Path, name: str, text: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def plan(*workloads: Workload) -> Plan:
-    asks = [Ask("kernel", CONFIG, workload, "attention_time") for workload in workloads]
+def plan(*workloads: Workload, configs: Sequence[ServerConfig] = (CONFIG,)) -> Plan:
+    asks = [Ask("kernel", config, workload, "attention_time") for config in configs for workload in workloads]
     return make_plan(asks, launches=1, rounds=1, warmup_rounds=1, seed=0)
 
 
@@ -76,11 +78,31 @@ def settings(**options: object) -> Settings:
     return load_settings(folder, {"profile": "cpu", "start_timeout": 20.0, **options}, {}, ())
 
 
-def looked(tmp_path: Path, **options: object) -> tuple[Look, ...]:
+def quiet(*_: object, **__: object) -> None:
+    pass
+
+
+def looked(
+    tmp_path: Path,
+    *,
+    configs: Sequence[ServerConfig] = (CONFIG,),
+    progress: Progress = quiet,
+    limit: float | None = None,
+    **options: object,
+) -> tuple[Look, ...]:
     target = resolve_target(str(make_target(tmp_path / "target")))
-    measured = Measured(plan(DecodePass(1, 64), DecodePass(8, 64)), Measurements(), {})
+    measured = Measured(plan(DecodePass(1, 64), DecodePass(8, 64), configs=configs), Measurements(), {})
     with RunFolder(tmp_path / "results") as folder:
-        return look_deeper(measured, settings(**options), {"head": target}, folder, lambda *_, **__: None)
+        return tuple(
+            look_deeper(
+                measured,
+                settings(**options),
+                {"head": target},
+                folder,
+                progress,
+                Clock(limit),
+            )
+        )
 
 
 def test_a_kernel(tmp_path: Path, tools: Path) -> None:
@@ -133,6 +155,44 @@ def test_tools_that_are_not_there(tmp_path: Path, tools: Path) -> None:
     )
     assert nsys.problem.startswith("--nsys: no Nsight Systems here (nsys is not on PATH)")
     assert not list((tmp_path / "results").glob("*/*.log"))
+
+
+# A tool that has not ended a minute after its process has: Nsight Compute was seen to, with a library of a gigabyte.
+LINGERS = """case "$file" in *page64*) sleep 60;; esac"""
+TWO = (CONFIG, replace(CONFIG, page_size=64))
+
+
+def test_a_tool_that_does_not_end_in_time(tmp_path: Path, tools: Path) -> None:
+    """It is ended when the run's time is over, and what was seen before it stays."""
+    tool(tools, "ncu", NCU % f"{REPORT}; {LINGERS}")
+    seen, late = looked(tmp_path, configs=TWO, limit=8, ncu="attention")
+    assert [one.name for one in seen.kernels] == ["decode"]
+    assert "did not end within" in late.problem
+
+
+def test_no_time_is_left(tmp_path: Path, tools: Path) -> None:
+    """Looks for which there is no time are not begun, and say so."""
+    tool(tools, "ncu", NCU % REPORT)
+    for look in looked(tmp_path, configs=TWO, limit=1e-9, ncu="attention"):
+        assert look.problem == (
+            f"Nsight Compute: {look.config}, {look.workload}: not begun, 1e-09 s (--time-limit) are over"
+        )
+    assert not list((tmp_path / "results").glob("*/*.log"))
+
+
+def test_interrupted(tmp_path: Path, tools: Path) -> None:
+    """Ctrl-C ends the looks, not the run, and what was seen stays."""
+
+    def progress(text: str, *, done: bool = False) -> None:
+        said.append(text)
+        if "page64" in text:
+            raise KeyboardInterrupt
+
+    said: list[str] = []
+    tool(tools, "ncu", NCU % REPORT)
+    (seen,) = looked(tmp_path, configs=TWO, progress=progress, ncu="attention")
+    assert seen.problem == ""
+    assert said[-1] == "interrupted: the verdicts stand, without the looks that are left"
 
 
 @pytest.mark.parametrize(

@@ -145,3 +145,14 @@ def test_time_is_over(suite: Suite, good: Path) -> None:
     assert "ended after 1 of 4 launches: another one would not fit in 0.1 s (--time-limit)" in " ".join(
         ended.output.split()
     )
+
+
+def test_no_time_for_a_profile(suite: Suite, good: Path) -> None:
+    """What the time limit has no room for is not begun after the verdicts either, and why says so."""
+    ended = compared(suite, good, good, "--why=always", "--time-limit=0.1")
+    (why,) = ended.run["explanations"].values()
+    assert why["notes"] == ["no profile: it would not fit in 0.1 s (--time-limit)"]
+    assert why["profiles"] == []
+    assert "no profile: it would not fit in 0.1 s" in ended.output
+    assert ended.folder is not None
+    assert not (ended.folder / "profiles").exists()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from sglperf.measure import Clock
+from sglperf.clock import Clock
 
 
 def launches(limit: float | None, times: Sequence[float]) -> list[bool]:
