@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sglperf.core.launches import center
-from sglperf.report.quantity import quantity
+from sglperf.report.quantity import interval, quantity
 
 SCALES = {"s": 1, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "tok/s": 1, "Mtok/s": 1e6, "tok": 1, "": 1}
 
@@ -84,3 +84,10 @@ def test_counts_are_shown_to_the_token(count):
 def test_the_centre_is_the_median_launch():
     """Each launch speaks with its median round, whatever its length, and launches without rounds do not."""
     assert center([[1, 2, 300], [4.0], [3, 3], []]) == 3
+
+
+def test_an_interval():
+    """Both ends, or that none is known: one launch tells no spread, in a comparison or a kept run's null."""
+    shown = "{:.2f}".format
+    assert interval(0.95, 1.02, shown) == "0.95 … 1.02"
+    assert interval(0.0, math.inf, shown) == interval(0.0, None, shown) == "unknown"

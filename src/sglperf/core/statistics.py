@@ -194,8 +194,8 @@ def _estimates(
 ) -> tuple[FloatArray, ...]:
     """Low, high, p, detectable effect, df and spread, each (metrics,)."""
     if moderated is None:
-        unknown = np.full(len(effect), math.inf)
-        return 0 * effect, unknown, 0 * effect + 1, unknown, 0 * effect, unknown
+        unknown, nothing = np.full(len(effect), math.inf), np.zeros_like(effect)
+        return nothing, unknown, nothing + 1, unknown, nothing, unknown
     error, df = np.sqrt(moderated.variance) * design.scale, moderated.df
     half = special.stdtrit(df, 1 - alpha / 2) * error
     p_value = 2 * special.stdtr(df, -np.abs(effect) / error)

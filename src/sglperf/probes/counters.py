@@ -7,6 +7,7 @@ iteration that is just ending, and a flush is taken only after that one.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import time
 from collections.abc import Callable, Mapping
@@ -122,7 +123,10 @@ def _client() -> httpx.Client:
 
     A connection idle for longer is not used again: uvicorn closes them after five seconds.
     """
-    return httpx.Client(trust_env=False, verify=False, limits=httpx.Limits(keepalive_expiry=2.0))
+    client = httpx.Client(trust_env=False, verify=False, limits=httpx.Limits(keepalive_expiry=2.0))
+    # Else what it has open at the end of the process is complained of, below the results.
+    atexit.register(client.close)
+    return client
 
 
 def _request(method: str, base_url: str, path: str, timeout: float) -> httpx.Response:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from sglperf.core.catalogue import METRICS
 from sglperf.core.contrast import Contrast
-from sglperf.report.quantity import quantity
+from sglperf.report.quantity import interval, quantity
 
 
 def contrast_parts(contrasts: Sequence[Contrast]) -> Iterator[str | Table | Text]:
@@ -48,7 +48,7 @@ def _scaling_parts(contrasts: Sequence[Contrast]) -> Iterator[str | Table | Text
 def _scaling_row(one: Contrast) -> tuple[str, ...]:
     assert one.efficiency is not None
     value, low, high = one.efficiency
-    figures = (f"{one.speedup[0]:.2f}", f"{value:.2f}", f"{low:.2f} … {high:.2f}")
+    figures = (_times(one.speedup[0]), _times(value), interval(low, high, _times))
     return one.workload, one.metric, one.other, str(one.ranks), *figures
 
 
@@ -66,4 +66,8 @@ def _row(one: Contrast) -> tuple[str, ...]:
     unit, found = METRICS[one.metric].unit, one.comparison
     times, low, high = one.speedup
     sides = (quantity(found.base_center, unit), quantity(found.head_center, unit))
-    return one.workload, one.metric, *sides, f"{times:.2f}", f"{low:.2f} … {high:.2f}"
+    return one.workload, one.metric, *sides, _times(times), interval(low, high, _times)
+
+
+def _times(value: float) -> str:
+    return f"{value:.2f}"

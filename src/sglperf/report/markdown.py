@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from sglperf.core.launches import center
 from sglperf.report.html.digest import counts, headline, said, whys
 from sglperf.report.html.run import Run
-from sglperf.report.quantity import quantity
+from sglperf.report.quantity import interval, quantity
 
 MOST_CASES = 300
 # What Markdown, or HTML within it, would take for its own.
@@ -67,9 +67,9 @@ def _row(run: Run, name: str) -> Sequence[str]:
     ]
     ratio, low, high = (found.get(key) for key in ("ratio", "low", "high"))
     exact = case["metric"]["kind"] == "exact"
-    interval = "" if exact or low is None else f"{low:.3f} … {'∞' if high is None else f'{high:.3f}'}"
+    ends = "" if exact or low is None else interval(low, high, lambda end: f"{end:.3f}")
     return (
-        case["status"], _text(run.short[name]), *map(_text, sides), "" if ratio is None else f"{ratio:.3f}", interval
+        case["status"], _text(run.short[name]), *map(_text, sides), "" if ratio is None else f"{ratio:.3f}", ends
     )  # fmt: skip
 
 

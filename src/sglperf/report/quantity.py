@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 _SIZES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
@@ -25,6 +26,11 @@ def quantity(value: float, unit: str) -> str:
     if unit in ("tok", "calls", "answers", "req") and value == int(value) and abs(value) < 1e8:
         return f"{int(value):,} {unit}".replace(",", " ")
     return f"{_digits(value)} {unit}"
+
+
+def interval(low: float, high: float | None, shown: Callable[[float], str]) -> str:
+    """``0.95 … 1.02``, each end as ``shown`` puts it; ``unknown`` where one launch, or none, tells no spread."""
+    return "unknown" if high is None or math.isinf(high) else f"{shown(low)} … {shown(high)}"
 
 
 def _digits(value: float) -> str:

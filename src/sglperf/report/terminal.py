@@ -18,7 +18,7 @@ from sglperf.report.contrast import contrast_parts
 from sglperf.report.explanation import explanation_parts
 from sglperf.report.load import load_parts
 from sglperf.report.nsight import nsight_parts
-from sglperf.report.quantity import quantity
+from sglperf.report.quantity import interval, quantity
 from sglperf.report.roofline import heads_a_pass, roofline_parts
 from sglperf.report.sheet import Part, sheet
 from sglperf.report.timeline import timeline_parts
@@ -122,8 +122,7 @@ def _comparison(verdict: Verdict, *, exact: bool) -> tuple[str, str, str]:
         return "", "", ""
     if exact:  # no noise, so no interval and nothing that could have been missed
         return (_ratio(found.ratio) if found.ratio != 1 else ""), "", ""
-    interval = f"{_ratio(found.low)} … {_ratio(found.high)}"
-    return _ratio(found.ratio), interval, _effect(found.detectable_effect)
+    return _ratio(found.ratio), interval(found.low, found.high, _ratio), _effect(found.detectable_effect)
 
 
 def _ratio(value: float) -> str:
