@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from sglperf.core.acceptance import OFFERED, Change, FileKey, accept, changes, chosen, outdated
@@ -157,21 +158,10 @@ def results_of(run: Mapping[str, Any], origin: Path | str) -> tuple[Baseline, ..
     if "results" not in run:
         raise UsageError(f"{origin}: was kept by a version that kept no results to take: measure it anew")
     try:
-        return _RESULTS.validate_python(_tuples(run["results"]))
+        # As JSON, whose lists are tuples to a strict model; what was read into Python has lists.
+        return _RESULTS.validate_json(orjson.dumps(run["results"]))
     except ValidationError as error:
         raise UsageError(f"{origin}: results.{first_problem(error)}: measure it anew") from None
-
-
-def _tuples(results: Any) -> Any:
-    """Samples are tuples where they are strictly checked, and JSON has lists."""
-    if isinstance(results, list):
-        for one in results:
-            for case in one.get("cases", {}).values():
-                for metric in case.get("metrics", {}).values():
-                    metric["samples"] = {
-                        run: tuple(map(tuple, launches)) for run, launches in metric["samples"].items()
-                    }
-    return results
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from sglperf.core.catalogue import DIVERGING, METRICS
 from sglperf.core.equivalence import Work, context_differences
 from sglperf.core.fingerprint import Fingerprint
 from sglperf.core.gates import NO_TRACE, Gate
-from sglperf.core.judgement import Evidence, Question
+from sglperf.core.judgement import Evidence, Question, short_names
 from sglperf.core.launches import Launches
 from sglperf.core.prediction import PREDICTED
 from sglperf.errors import TargetError
@@ -84,11 +84,13 @@ class Measured:
             launches[round_.launch].append(round_.values[ask.metric])
         rounds = [tuple(values) for _, values in sorted(launches.items())]
         departures = (round_.departures.get(ask.metric) for round_ in good)
+        context = self.context(side, ask)
         return Evidence(
             tuple(rounds),
             self._work(side, ask, good),
             self._failure(side, ask),
             departure=next((one for one in departures if one is not None), None),
+            gpus=frozenset() if context is None else frozenset({context.gpus}) - {()},
         )
 
     def _compared(self, side: str, ask: Ask, round_: Round) -> Round | None:
@@ -117,7 +119,9 @@ class Measured:
         """Versions and resolved arguments of a side's servers, or workers, for this case; None where none came up."""
         for launch in self.measurements.launches:
             if (launch.side, launch.config, launch.worker) == (side, ask.config.label, ask.workload.worker):
-                return BaselineContext(versions=dict(self.versions[side]), resolved=dict(launch.resolved))
+                return BaselineContext(
+                    versions=dict(self.versions[side]), resolved=dict(launch.resolved), gpus=launch.gpus
+                )
         return None
 
     def rounds(self, side: str, ask: Ask) -> Iterator[Round]:
@@ -194,11 +198,13 @@ def stored_evidence(baseline: Baseline | None, ask: Ask) -> Evidence | None:
     context = _stored_context(baseline, ask)
     if baseline is None or context is None:
         return None
-    stored = baseline.cases[ask.point].metrics[ask.metric]
+    case = baseline.cases[ask.point]
+    stored = case.metrics[ask.metric]
+    gpus = frozenset(baseline.contexts[case.records[run].context].gpus for run in stored.samples)
     work = replace(
         baseline.work(ask.point, ask.metric), meaning=meaning(context, ask.metric, ask.config.page_size)
     )
-    return Evidence(stored.launches, work, unit=stored.unit, runs=stored.runs)
+    return Evidence(stored.launches, work, unit=stored.unit, runs=stored.runs, gpus=gpus)
 
 
 def to_baseline(
@@ -272,8 +278,14 @@ def context_changes(
             label = ask.config.label
             versions[label] |= dict.fromkeys(context_differences(base.versions, head.versions))
             arguments[label] |= dict.fromkeys(context_differences(base.resolved, head.resolved))
+            arguments[label] |= dict.fromkeys(_other_gpus(base, head))
     changes = {label: ContextChange(tuple(versions[label]), tuple(arguments[label])) for label in versions}
     return {label: change for label, change in changes.items() if change.every}
+
+
+def _other_gpus(base: BaselineContext, head: BaselineContext) -> Iterator[str]:
+    if base.gpus and head.gpus and base.gpus != head.gpus:
+        yield f"gpus {short_names(base.gpus)} → {short_names(head.gpus)}"
 
 
 def _stored_context(baseline: Baseline | None, ask: Ask) -> BaselineContext | None:

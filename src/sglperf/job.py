@@ -11,6 +11,7 @@ from sglperf.core.server_config import ServerConfig
 from sglperf.errors import MeasurementError
 from sglperf.measurements import Failure, Launch, Measurements, Progress, Round
 from sglperf.plan import Load, Plan
+from sglperf.server.leases import gpu_uuids
 from sglperf.settings import Settings
 from sglperf.store import RunFolder
 from sglperf.target.build import Target
@@ -46,6 +47,11 @@ class Job:
     def log(self) -> Path:
         """Where the output of its processes goes."""
         return self.folder.path / f"{self.side}-{self.config.label}-{self.launch}.log"
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """UUIDs of those that it runs on."""
+        return gpu_uuids(self.config.tp_set) if self.config.device == "cuda" else ()
 
     def attempt(self, work: Callable[[], None]) -> bool:
         """Do it, and say whether it could be done; what kept it from being measured is kept as its config's failure."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from sglperf.core.baseline import Baseline
 from sglperf.core.catalogue import METRICS
-from sglperf.core.judgement import Evidence, Question, judge
+from sglperf.core.judgement import Evidence, Question, judge, with_doubts
 from sglperf.core.metric import Kind
 from sglperf.core.sequential import Looks, combine, open_cases
 from sglperf.core.verdict import Policy, Verdict
@@ -55,7 +55,7 @@ class Judging:
         """What was decided; a run whose servers all failed before the first look is looked at once."""
         if not self._verdicts:
             self._look(self.looks.fewest)
-        return self._verdicts
+        return with_doubts(self.questions(), self._verdicts)
 
     def _look(self, count: int) -> None:
         latest = judge(self.questions(), self.looks.policy(self._policy, count))

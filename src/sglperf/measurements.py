@@ -70,6 +70,7 @@ class Launch:
         resolved: its resolved arguments.
         kv_capacity_tokens: tokens that its KV cache holds.
         worker: script of a worker; None for a server.
+        gpus: UUIDs of those that it ran on, as NVML has them; empty on a CPU, and where nobody knows.
     """
 
     side: str
@@ -80,6 +81,7 @@ class Launch:
     resolved: Mapping[str, Any]
     kv_capacity_tokens: int | None
     worker: str | None = None
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,11 @@ class Serving:
         """Keep that it came up, and as what."""
         job, info = self.job, self.server.info
         seconds, capacity = self.server.startup_seconds, info.kv_capacity_tokens
+        version, resolved = info.version, info.resolved
         job.launched(
-            Launch(job.side, job.config.label, job.launch, seconds, info.version, info.resolved, capacity)
+            Launch(
+                job.side, job.config.label, job.launch, seconds, version, resolved, capacity, gpus=job.gpus
+            )
         )
 
     def warm_up(self, load: Load) -> None:

@@ -64,7 +64,7 @@ def _come_up(
     )
     stack.enter_context(worker)
     seconds, version = worker.startup_seconds, job.target.version
-    job.launched(Launch(job.side, job.config.label, job.launch, seconds, version, {}, None, name))
+    job.launched(Launch(job.side, job.config.label, job.launch, seconds, version, {}, None, name, job.gpus))
     up.append(Working(job, worker, gpus))
 
 

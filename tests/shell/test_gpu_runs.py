@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 from double import make_target
 from suite import ROOT, SMALL, Ended, Suite, interrupt
+
+from sglperf.baseline_care import results_of
 
 GPU = {
     **SMALL,
@@ -207,3 +210,19 @@ def _until(condition: Any, seconds: float = 120.0) -> None:
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)
     assert condition()
+
+
+def test_a_baseline_knows_its_gpu(suite: Suite, target: str) -> None:
+    """It is recorded with the GPU that it was measured on; on another one of the same product that is said."""
+    keep = ("-m", "decode", "-k", f"{TIMED} or test_work", target)
+    assert suite.run(*keep, **on("WELL")).code == 0
+    again = suite.run(*keep, **on("WELL"))
+    assert again.folder is not None
+    assert [one.fingerprint["device"] for one in results_of(again.run, again.folder)] == ["cuda"]
+    other = suite.run(*keep, **on("WELL"), DOUBLE_CARD="1")
+    assert (again.code, other.code) == (0, 0), other.output
+    recorded = json.loads(suite.baselines()["decode"].read_text())
+    (first,) = {context["gpus"][0] for context in recorded["contexts"].values()}
+    assert first.startswith("GPU-")
+    assert "gpus GPU-" not in said(again)
+    assert f"gpus {first[:12]} → GPU-1{first[5:12]}" in said(other)

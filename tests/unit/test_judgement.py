@@ -10,7 +10,7 @@ from samples import WORK
 
 from sglperf.core.catalogue import METRICS
 from sglperf.core.gates import Gate
-from sglperf.core.judgement import Evidence, Question, by_run, judge
+from sglperf.core.judgement import Evidence, Question, by_run, judge, with_doubts
 from sglperf.core.prediction import Departure
 from sglperf.core.verdict import Policy, Status, Verdict
 
@@ -262,3 +262,65 @@ def test_two_builds_that_depart_alike_do_not_differ():
 
     assert verdicts["same"].code == "exact-equal"
     assert (verdicts["other"].status, verdicts["other"].code) == (Status.REGRESSED, "cached-less")
+
+
+A, B, C, D, E = (
+    (f"GPU-{letter * 8}-0000-0000-0000-000000000000",) for letter in "abcde"
+)  # sets of one GPU each
+FIVE_PERCENT = [[value * 1.05 for value in launch] for launch in STEADY]
+
+
+def on_gpus(head, *base, values=FIVE_PERCENT, metric=LATENCY) -> Verdict:
+    """Of launches on one set of GPUs, judged by those on others."""
+    question = Question(
+        metric,
+        Evidence(values, WORK, gpus=frozenset(head)),
+        Evidence(STEADY, WORK, gpus=frozenset(base)),
+    )
+    asked = {"it": question}
+    return with_doubts(asked, judge(asked, POLICY))["it"]
+
+
+def test_another_gpu_is_not_another_build():
+    """Five percent may be the GPU's, either way; that is said, with both, and what to do."""
+    worse = on_gpus({A}, B)
+    assert (worse.status, worse.code) == (Status.INCONCLUSIVE, "another-gpu")
+    assert "5.0% worse" in worse.sentence
+    assert "but on GPU-aaaaaaaa, its baseline on GPU-bbbbbbbb: one such GPU may differ" in worse.sentence
+    better = on_gpus({A}, B, C, values=[[value / 1.05 for value in launch] for launch in STEADY])
+    assert (better.status, better.code) == (Status.INCONCLUSIVE, "another-gpu")
+    assert "its baseline on GPU-bbbbbbbb and GPU-cccccccc" in better.sentence
+
+
+@pytest.mark.parametrize(
+    ("head", "base"),
+    [
+        ({A}, [A]),
+        ({A}, [A, B]),  # this one is among them
+        ({A}, [B, C, D, E]),  # enough of them to see how far GPUs differ
+        (set(), [B]),  # not known, or a CPU
+        ({A}, []),
+        ({A}, [B, ()]),  # of one run it is not known: it may have been this one
+    ],
+)
+def test_the_same_gpu_or_nobody_knows(head, base):
+    """Nothing is doubted without a reason."""
+    assert on_gpus(head, *base).status is Status.REGRESSED
+
+
+def test_more_than_a_gpu_makes():
+    """Twenty percent are more than one GPU differs from another, for better or worse."""
+    assert on_gpus({A}, B, values=SLOWER).status is Status.REGRESSED
+    faster = [[value / 1.2 for value in launch] for launch in STEADY]
+    assert on_gpus({A}, B, values=faster).status is Status.IMPROVED
+
+
+def test_counts_do_not_hang_on_a_gpu():
+    """A count that changed is regressed wherever it was taken."""
+    question = Question(
+        CACHED,
+        Evidence([[90.0]], WORK, gpus=frozenset({A})),
+        Evidence([[100.0]], WORK, gpus=frozenset({B})),
+    )
+    asked = {"it": question}
+    assert with_doubts(asked, judge(asked, POLICY))["it"].status is Status.REGRESSED

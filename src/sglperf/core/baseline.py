@@ -7,7 +7,15 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from sglperf.core.equivalence import Work
 from sglperf.core.validation import first_problem
@@ -96,10 +104,17 @@ class BaselineCase(_Frozen):
 
 
 class BaselineContext(_Frozen):
-    """What a regression may come from: package versions and the server's resolved arguments."""
+    """What a regression may come from: package versions, the server's resolved arguments, and GPUs by UUID."""
 
     versions: dict[str, str]
     resolved: dict[str, Any]
+    gpus: tuple[str, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_no_gpus(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Where there are none, nothing is written, so that files of CPUs stay as they were."""
+        written: dict[str, Any] = write(self)
+        return written if self.gpus else {key: value for key, value in written.items() if key != "gpus"}
 
 
 class Baseline(_Frozen):

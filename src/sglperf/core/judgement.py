@@ -12,6 +12,11 @@ from sglperf.core.metric import Kind, Metric
 from sglperf.core.prediction import Departure
 from sglperf.core.verdict import Case, Policy, Status, Verdict, judge_family
 
+OTHER_GPU_EFFECT = 0.1
+"""What two GPUs of one product may differ by, more or less: under its power cap each has clocks of its own. H100s of one
+cloud were up to 9 % apart in prefill, 1 % in decode (docs/results-h100.md); Sinha et al., "Not All GPUs Are Created Equal"
+(SC 2022, arXiv 2208.11035), found 8 % on average among the GPUs of a cluster, and 22 % at most."""
+
 FEWEST_RUNS = 4
 """Runs in a baseline from which on a run is the unit: their means have the three degrees of freedom of a verdict."""
 
@@ -27,6 +32,7 @@ class Evidence:
         unit: of the values, as stored; None where it is the metric's by construction.
         runs: how many of the launches come from each run; None for launches of one run.
         departure: where the first round that does departs from what is predicted of it, or None.
+        gpus: sets of GPUs, by UUID, that it was measured on; an empty set of them where a run's are not known.
     """
 
     launches: Sequence[Sequence[float]]
@@ -35,6 +41,7 @@ class Evidence:
     unit: str | None = None
     runs: tuple[int, ...] | None = None
     departure: Departure | None = None
+    gpus: frozenset[tuple[str, ...]] = frozenset()
 
     @property
     def run_is_unit(self) -> bool:
@@ -68,6 +75,49 @@ def judge(questions: Mapping[str, Question], policy: Policy) -> dict[str, Verdic
     cases = {name: _case(question) for name, question in questions.items() if name not in settled}
     judged = judge_family(cases, policy)
     return {name: settled.get(name) or _told(question, judged[name]) for name, question in questions.items()}
+
+
+def with_doubts(questions: Mapping[str, Question], verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]:
+    """Verdicts in which a change that another GPU may have made is not laid to the build.
+
+    Further launches would not help, so this comes after the last look.
+    """
+    return {name: _doubted(questions[name], verdict) for name, verdict in verdicts.items()}
+
+
+def _doubted(question: Question, verdict: Verdict) -> Verdict:
+    found, base = verdict.comparison, question.base
+    if (
+        verdict.status not in (Status.REGRESSED, Status.IMPROVED)
+        or question.metric.kind is not Kind.TIMING
+        or found is None
+        or base is None
+        or not on_another_gpu(question.head.gpus, base.gpus)
+        or max(found.low, 1 / found.high) >= 1 + OTHER_GPU_EFFECT
+    ):
+        return verdict
+    (here,), there = question.head.gpus, sorted(base.gpus)
+    return replace(
+        verdict,
+        status=Status.INCONCLUSIVE,
+        code="another-gpu",
+        sentence=f"{verdict.sentence}; but on {short_names(here)}, its baseline on {' and '.join(map(short_names, there))}: "
+        f"one such GPU may differ from another by {OTHER_GPU_EFFECT:.0%}. Compare two builds on this one (--base --head), or "
+        "extend the baseline on it (--baseline=extend)",
+    )
+
+
+def on_another_gpu(head: frozenset[tuple[str, ...]], base: frozenset[tuple[str, ...]]) -> bool:
+    """Whether what was measured on these GPUs is judged by others, too few to tell how far GPUs differ.
+
+    Sets of four, or more, do tell: a baseline of so many runs is compared run by run.
+    """
+    return bool(head) and bool(base) and () not in base and not head & base and len(base) < FEWEST_RUNS
+
+
+def short_names(gpus: Sequence[str]) -> str:
+    """``GPU-a27e92c9``, several joined by commas: enough to tell one from another."""
+    return ", ".join(uuid[:12] for uuid in gpus)
 
 
 def _told(question: Question, verdict: Verdict) -> Verdict:

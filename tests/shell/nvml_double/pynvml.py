@@ -32,10 +32,14 @@ import recorded_nvml
 
 
 class HereNvml(recorded_nvml.RecordedNvml):
-    """Its GPUs are leased by their UUID: one that no other test's run has, and this test's runs have in common."""
+    """Its GPUs are leased by their UUID: one that no other test's run has, and this test's runs have in common.
+
+    With DOUBLE_CARD it is another GPU of the same product.
+    """
 
     def nvmlDeviceGetUUID(self, handle: int) -> str:  # noqa: N802
-        return f"GPU-{os.getppid():08d}-{handle:04d}-4000-8000-000000000000"
+        card = os.environ.get("DOUBLE_CARD", "0")
+        return f"GPU-{card}{os.getppid():07d}-{handle:04d}-4000-8000-000000000000"
 
 
 # What an import statement gets is what is here at its end.
