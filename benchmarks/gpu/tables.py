@@ -27,12 +27,20 @@ def main() -> None:
         print("| server | workload | metric | value | 95 % interval | launches |\n|---|---|---|---|---|---|")
         for row in rows(run):
             print(f"| {' | '.join(row)} |")
-        for contrast in run["contrasts"]:
-            low, high = contrast["speedup"][1:]
-            print(
-                f"\n{contrast['other']} against {contrast['reference']}, {contrast['workload']}, {contrast['metric']}: "
-                f"× {contrast['speedup'][0]:.3f} ({low:.3f} … {high or float('inf'):.3f})"
-            )
+        for line in contrasts(run):
+            print(line)
+
+
+def contrasts(run: dict[str, Any]) -> Iterator[str]:
+    """Servers side by side as a table, where there are any."""
+    if run["contrasts"]:
+        yield "\n| servers | workload | metric | times | 95 % interval |\n|---|---|---|---|---|"
+    for one in run["contrasts"]:
+        value, low, high = one["speedup"]
+        # A single launch of each tells no interval: its ends are nothing and infinity.
+        interval = f"{low:.3f} … {high:.3f}" if low and high else "–"
+        servers = f"{one['other']} over {one['reference']}"
+        yield f"| {servers} | {one['workload']} | {one['metric']} | {value:.3f} | {interval} |"
 
 
 def rows(run: dict[str, Any]) -> Iterator[tuple[str, ...]]:
