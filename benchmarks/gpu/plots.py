@@ -42,7 +42,7 @@ SHOWN = (
     "allreduce_bus_bandwidth",
 )
 SERVER = re.compile(r"(?P<backend>\w+)-page(?P<page>\d+)-tp(?P<gpus>[\d.]+)(?:-(?P<group>.+))?")
-DECODE, PREFILL = re.compile(r"decode-p\d+-n\d+-s(\d+)"), re.compile(r"prefill-p(\d+)-r\d+")
+DECODE, PREFILL = re.compile(r"decode-p(\d+)-n\d+-s(\d+)"), re.compile(r"prefill-p(\d+)-r\d+")
 PASS, MESSAGE = re.compile(r"decode-pass-c(\d+)-s(\d+)"), re.compile(r"allreduce-n\d+-t(\d+)")
 
 
@@ -85,6 +85,7 @@ def drawn(runs: Sequence[Document], backend: str = "flashinfer") -> Iterator[tup
     """Name → plot, and None where no run has what it shows."""
     found = [point for run in runs for point in points(run)]
     yield "inter-token-latency", inter_token_latency(found)
+    yield "context", context(found)
     yield "prefill", prefill(found)
     yield "attention", attention(found)
     yield "roofline", roofline([one for run in runs for one in run.get("passes", ())], backend)
@@ -118,16 +119,33 @@ def points(run: Document) -> Iterator[Point]:
 
 
 def inter_token_latency(found: Iterable[Point]) -> Markup | None:
-    """By streams, a line for each backend."""
+    """By streams after the prompt for which most were tried, a line for each backend."""
     chosen = _beside_one_another(found, "inter_token_latency", DECODE)
-    return _by_backend(chosen, DECODE, "streams", "inter-token latency", "s")
+    prompts = Counter(_number(DECODE, workload) for workload in {one.workload for one in chosen})
+    for prompt, _ in prompts.most_common(1):
+        sized = [
+            (_number(DECODE, one.workload, 2), one)
+            for one in chosen
+            if _number(DECODE, one.workload) == prompt
+        ]
+        return _by_backend(sized, f"streams, after a prompt of {prompt} tokens", "inter-token latency", "s")
+    return None
+
+
+def context(found: Iterable[Point]) -> Markup | None:
+    """Inter-token latency of one stream by the length of its prompt, where several were tried."""
+    chosen = _beside_one_another(found, "inter_token_latency", DECODE)
+    sized = [(_number(DECODE, one.workload), one) for one in chosen if _number(DECODE, one.workload, 2) == 1]
+    if len({prompt for prompt, _ in sized}) < 2:
+        return None
+    return _by_backend(sized, "tokens of the one stream's prompt", "inter-token latency", "s")
 
 
 def prefill(found: Iterable[Point]) -> Markup | None:
     """Time to the first token of a cold prompt over its length, a line for each backend."""
     chosen = _beside_one_another(found, "time_to_first_token", PREFILL)
-    named = "time to first token ÷ prompt"
-    return _by_backend(chosen, PREFILL, "tokens of the prompt", named, "s/tok", each=True)
+    sized = [(_number(PREFILL, one.workload), one) for one in chosen]
+    return _by_backend(sized, "tokens of the prompt", "time to first token ÷ prompt", "s/tok", each=True)
 
 
 def attention(found: Iterable[Point]) -> Markup | None:
@@ -321,7 +339,7 @@ def standing_alone(picture: Markup) -> str:
 
 
 def _beside_one_another(found: Iterable[Point], metric: str, workload: re.Pattern[str]) -> list[Point]:
-    """Of one card and one kind of server, those of most backends, then of most launches."""
+    """Of one card and one kind of server: of most backends, then one that was up beside the others, then of most launches."""
     fitting = [
         one
         for one in found
@@ -330,7 +348,11 @@ def _beside_one_another(found: Iterable[Point], metric: str, workload: re.Patter
     groups = [list(group) for _, group in _by(fitting, lambda one: (one.cards, one.server))]
     most = max(
         groups,
-        key=lambda group: (len({one.backend for one in group}), sum(one.launches for one in group)),
+        key=lambda group: (
+            len({one.backend for one in group}),
+            "backends" in group[0].server,
+            sum(one.launches for one in group),
+        ),
         default=[],
     )
     return _said_best(most)
@@ -354,35 +376,23 @@ def _by(found: Iterable[Point], key: Callable[[Point], Any]) -> list[tuple[Any, 
 
 
 def _by_backend(
-    chosen: Sequence[Point],
-    workload: re.Pattern[str],
-    across: str,
-    title: str,
-    unit: str,
-    *,
-    each: bool = False,
+    sized: Sequence[tuple[int, Point]], across: str, title: str, unit: str, *, each: bool = False
 ) -> Markup | None:
     """Figures side by side for each size of the workload, so that intervals do not lie upon one another."""
-    if not chosen:
+    backends = [name for name in BACKENDS if any(one.backend == name for _, one in sized)]
+    if not backends:
         return None
-    sizes = sorted({_number(workload, one.workload) for one in chosen})
-    backends = [name for name in BACKENDS if any(one.backend == name for one in chosen)]
+    sizes = sorted({size for size, _ in sized})
     with drawing(WIDTH, 3.0) as figure:
         axes = figure.add_subplot()
-        for at, backend in enumerate(backends):
+        for index, backend in enumerate(backends):
             placed = sorted(
-                (_number(workload, one.workload), one) for one in chosen if one.backend == backend
+                ((size, one) for size, one in sized if one.backend == backend), key=lambda both: both[0]
             )
-            where = [sizes.index(size) + (at - (len(backends) - 1) / 2) * 0.12 for size, _ in placed]
+            where = [sizes.index(size) + (index - (len(backends) - 1) / 2) * 0.12 for size, _ in placed]
             values = [_over(one.found, size if each else 1) for size, one in placed]
-            _errors(
-                axes,
-                where,
-                values,
-                BACKENDS.index(backend),
-                f"{backend}, {_launches(placed[0][1])}",
-                dashes=DASHES[BACKENDS.index(backend)],
-            )
+            at = BACKENDS.index(backend)
+            _errors(axes, where, values, at, f"{backend}, {_launches(placed[0][1])}", dashes=DASHES[at])
         axes.set_xticks(range(len(sizes)), [f"{size:,}".replace(",", " ") for size in sizes])
         axes.set_xlim(-0.5, len(sizes) - 0.5)
         axes.yaxis.set_major_formatter(in_unit(unit))
@@ -428,10 +438,10 @@ def _launches(one: Point) -> str:
     return f"{one.launches} launch{'' if one.launches == 1 else 'es'}"
 
 
-def _number(workload: re.Pattern[str], label: str) -> int:
+def _number(workload: re.Pattern[str], label: str, which: int = 1) -> int:
     found = workload.fullmatch(label)
     assert found is not None
-    return int(found[1])
+    return int(found[which])
 
 
 def _context(one: Point) -> int:
@@ -439,9 +449,7 @@ def _context(one: Point) -> int:
 
 
 def _streams(one: Point) -> int:
-    found = PASS.fullmatch(one.workload)
-    assert found is not None
-    return int(found[2])
+    return _number(PASS, one.workload, 2)
 
 
 def _tokens(one: Point) -> int:
@@ -451,7 +459,7 @@ def _tokens(one: Point) -> int:
 def _named(workload: str) -> str:
     """``decode-p512-n256-s8`` → ``decode × 8``, in two lines."""
     if found := DECODE.fullmatch(workload):
-        return f"decode\n× {found[1]}"
+        return f"decode\n× {found[2]}"
     if found := PASS.fullmatch(workload):
         return f"decode\n× {found[2]}, {found[1]} tokens"
     if found := re.fullmatch(r"prefill-p(?:ass-c)?(\d+)-.*", workload):

@@ -64,7 +64,7 @@ def test_each_is_drawn_and_stands_in_the_documentation(pictures):
 
 def test_where_no_run_has_it_there_is_no_plot():
     """Of no runs at all, and of a card by itself."""
-    assert [picture for _, picture in drawn([])] == [None] * 7
+    assert [picture for _, picture in drawn([])] == [None] * 8
     assert plots.cards([point()]) is None
 
 
@@ -87,6 +87,27 @@ def test_servers_that_differ_in_more_than_the_backend_are_not_compared():
         "triton, 2 launches",
         "flashinfer, 2 launches",
     ]
+
+
+def test_servers_that_were_up_together_go_first():
+    """Whatever more launches were measured one after another."""
+    beside = [
+        point(server=("0.5.17", "a-model", "1", "backends"), backend=name) for name in ("triton", "fa3")
+    ]
+    apart = [point(backend=name, launches=9) for name in ("triton", "fa3")]
+    for order in ([*beside, *apart], [*apart, *beside]):
+        assert "triton, 2 launches" in words(standing_alone(plots.inter_token_latency(order)))
+
+
+def test_streams_and_contexts_are_shown_apart():
+    """Each axis has its own sizes; where one prompt was tried there is nothing to show of its length."""
+    tried = [point(workload=f"decode-p{prompt}-n256-s1") for prompt in (512, 2048, 8192)]
+    many = [point(workload=f"decode-p512-n256-s{streams}") for streams in (8, 32)]
+    by_streams = words(standing_alone(plots.inter_token_latency([*tried, *many])))
+    by_context = words(standing_alone(plots.context([*tried, *many])))
+    assert [word for word in by_streams if re.fullmatch(r"[\d ]+", word)] == ["1", "8", "32"]
+    assert [word for word in by_context if re.fullmatch(r"[\d ]+", word)] == ["512", "2 048", "8 192"]
+    assert plots.context([tried[0], *many]) is None
 
 
 def test_cards_are_compared_by_the_server_that_most_had(pictures):
