@@ -339,7 +339,10 @@ def standing_alone(picture: Markup) -> str:
 
 
 def _beside_one_another(found: Iterable[Point], metric: str, workload: re.Pattern[str]) -> list[Point]:
-    """Of one card and one kind of server: of most backends, then one that was up beside the others, then of most launches."""
+    """Of one card and one kind of server, those of most backends, then of most workloads.
+
+    Of two that are alike in these, servers that were up together go first, then those of most launches.
+    """
     fitting = [
         one
         for one in found
@@ -350,6 +353,7 @@ def _beside_one_another(found: Iterable[Point], metric: str, workload: re.Patter
         groups,
         key=lambda group: (
             len({one.backend for one in group}),
+            len({one.workload for one in group}),
             "backends" in group[0].server,
             sum(one.launches for one in group),
         ),

@@ -90,13 +90,15 @@ def test_servers_that_differ_in_more_than_the_backend_are_not_compared():
 
 
 def test_servers_that_were_up_together_go_first():
-    """Whatever more launches were measured one after another."""
+    """Whatever more launches were measured one after another; but not where those were given more workloads."""
     beside = [
         point(server=("0.5.17", "a-model", "1", "backends"), backend=name) for name in ("triton", "fa3")
     ]
     apart = [point(backend=name, launches=9) for name in ("triton", "fa3")]
+    more = [point(backend="fa3", launches=9, workload="decode-p512-n256-s8")]
     for order in ([*beside, *apart], [*apart, *beside]):
         assert "triton, 2 launches" in words(standing_alone(plots.inter_token_latency(order)))
+        assert "triton, 9 launches" in words(standing_alone(plots.inter_token_latency([*order, *more])))
 
 
 def test_streams_and_contexts_are_shown_apart():
