@@ -341,7 +341,7 @@ def standing_alone(picture: Markup) -> str:
 def _beside_one_another(found: Iterable[Point], metric: str, workload: re.Pattern[str]) -> list[Point]:
     """Of one card and one kind of server, those of most backends, then of most workloads.
 
-    Of two that are alike in these, servers that were up together go first, then those of most launches.
+    Of two that are alike in these, servers that one run measured in pairs go first, then those of most launches.
     """
     fitting = [
         one

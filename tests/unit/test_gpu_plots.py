@@ -89,7 +89,7 @@ def test_servers_that_differ_in_more_than_the_backend_are_not_compared():
     ]
 
 
-def test_servers_that_were_up_together_go_first():
+def test_servers_measured_in_pairs_go_first():
     """Whatever more launches were measured one after another; but not where those were given more workloads."""
     beside = [
         point(server=("0.5.17", "a-model", "1", "backends"), backend=name) for name in ("triton", "fa3")
