@@ -90,6 +90,14 @@ STEPS = (
         learns=True,
     ),
     Step(
+        "fa3",
+        "baselines of decoding and prefill on FlashAttention-3, which SGLang takes by itself on Hopper",
+        ("-m", "decode or prefill", "--launches=5", "--rounds=4", "--baseline=record"),
+        590,
+        gpu=("--attention-backend=fa3",),
+        small=("--launches=2", "--rounds=1", *FIRST),
+    ),
+    Step(
         "radix",
         "the prefix cache serves and gives up what its model says, to the token, on pages of 1, 16 and 64",
         ("-m", "radix and exact", "-k", "radix- and not cache_off"),
@@ -121,6 +129,14 @@ STEPS = (
         590,
         gpu=("--attention-backend=triton",),
         small=("--launches=2", "--rounds=1", *FIRST),
+    ),
+    Step(
+        "serving",
+        "a request's phases, and many users at once: throughput, latency, goodput, saturation",
+        ("-m", "lifecycle or serving", "--launches=3", "--rounds=2", "--baseline=record"),
+        590,
+        gpu=("--attention-backend=flashinfer",),
+        small=(*ONE_LAUNCH, "-k", "lifecycle and test_phases"),
     ),
     Step(
         "kernels",
