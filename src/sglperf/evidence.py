@@ -19,8 +19,9 @@ from sglperf.core.catalogue import DIVERGING, METRICS
 from sglperf.core.equivalence import Work, context_differences
 from sglperf.core.fingerprint import Fingerprint
 from sglperf.core.gates import NO_TRACE, Gate
-from sglperf.core.judgement import Evidence, Question, short_names
+from sglperf.core.judgement import Evidence, Question
 from sglperf.core.launches import Launches
+from sglperf.core.machine import short_names
 from sglperf.core.prediction import PREDICTED
 from sglperf.errors import TargetError
 from sglperf.measurements import Measurements, Round

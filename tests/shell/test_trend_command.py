@@ -66,15 +66,16 @@ def courses(done: Ended) -> dict[str, dict[str, Any]]:
 
 @needs_otava
 def test_a_step_is_told_with_what_changed_then(sglperf: Command, tmp_path: Path) -> None:
-    """8 % slower from the night on which version, a default and the kernel changed; what did not change is quiet."""
+    """8 % slower from the night on which version, a default, kernel and GPU changed; what did not change is quiet."""
 
     def of(night: int) -> dict[str, Any]:
         if night < AT:
-            return {"version": "0.5.22", "commit": "a" * 40}
+            return {"version": "0.5.22", "commit": "a" * 40, "gpus": ("GPU-5616dda1-75c8",)}
         return {
             "version": "0.5.23",
             "commit": "b" * 40,
             "kernel": "6.2",
+            "gpus": ("GPU-dd28de7b-ee54",),
             "resolved": {"schedule_policy": "fcfs"},
         }
 
@@ -90,6 +91,7 @@ def test_a_step_is_told_with_what_changed_then(sglperf: Command, tmp_path: Path)
     assert step["differences"] == [
         "sglang 0.5.22 → 0.5.23",
         "schedule_policy absent → fcfs",
+        "gpus GPU-5616dda1 → GPU-dd28de7b",
         "kernel 6.1 → 6.2",
     ]
     assert found[LATENCY]["since_release"]["status"] == "regressed"

@@ -124,12 +124,13 @@ def stored(
     unit: str = "s",
     versions: Mapping[str, str] | None = None,
     resolved: Mapping[str, Any] | None = None,
+    gpus: tuple[str, ...] = (),
     run: str = "20260101-000000-1",
     **changes: Any,
 ) -> Baseline:
     """A baseline with one case."""
     context = BaselineContext(
-        versions=dict(versions or {"sglang": "0.5.22"}), resolved=dict(resolved or WORK.resolved)
+        versions=dict(versions or {"sglang": "0.5.22"}), resolved=dict(resolved or WORK.resolved), gpus=gpus
     )
     launches = {"inter_token_latency": ((0.005, 0.0051), (0.0049,))} if metrics is None else metrics
     known: dict[str, Any] = {

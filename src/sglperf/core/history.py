@@ -12,6 +12,7 @@ from sglperf.core.baseline import Baseline, BaselineContext, BaselineRecord
 from sglperf.core.catalogue import METRICS
 from sglperf.core.equivalence import WORK_ARGUMENTS, context_differences
 from sglperf.core.launches import Launches, center
+from sglperf.core.machine import short_names
 from sglperf.core.metric import Kind
 
 Context = Mapping[str, Mapping[str, Any]]
@@ -107,7 +108,8 @@ def _context_key(context: BaselineContext, machine: Mapping[str, Any]) -> str:
 
 
 def _whole(context: BaselineContext, machine: Mapping[str, Any]) -> Context:
-    return {"versions": context.versions, "resolved": context.resolved, "machine": machine}
+    gpus = {"gpus": short_names(context.gpus)} if context.gpus else {}
+    return {"versions": context.versions, "resolved": context.resolved, "machine": {**machine, **gpus}}
 
 
 def machine_context(document: Mapping[str, Any]) -> dict[str, Any]:

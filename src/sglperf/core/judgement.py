@@ -8,6 +8,7 @@ from itertools import islice
 
 from sglperf.core.equivalence import Work, work_differences
 from sglperf.core.gates import Gate
+from sglperf.core.machine import short_names
 from sglperf.core.metric import Kind, Metric
 from sglperf.core.prediction import Departure
 from sglperf.core.verdict import Case, Policy, Status, Verdict, judge_family
@@ -113,11 +114,6 @@ def on_another_gpu(head: frozenset[tuple[str, ...]], base: frozenset[tuple[str, 
     Sets of four, or more, do tell: a baseline of so many runs is compared run by run.
     """
     return bool(head) and bool(base) and () not in base and not head & base and len(base) < FEWEST_RUNS
-
-
-def short_names(gpus: Sequence[str]) -> str:
-    """``GPU-a27e92c9``, several joined by commas: enough to tell one from another."""
-    return ", ".join(uuid[:12] for uuid in gpus)
 
 
 def _told(question: Question, verdict: Verdict) -> Verdict:

@@ -5,7 +5,7 @@ None means that this machine does not say, which is normal: containers hide file
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sglperf.core.topology import Topology
@@ -178,3 +178,8 @@ def context(machine: Machine, installation: Installation) -> dict[str, str]:
         "cuda-driver": machine.gpus.cuda,
     }
     return {name: value for name, value in sorted(said.items()) if value is not None}
+
+
+def short_names(gpus: Sequence[str]) -> str:
+    """``GPU-a27e92c9``, several joined by commas: enough to tell one from another."""
+    return ", ".join(uuid[:12] for uuid in gpus)
