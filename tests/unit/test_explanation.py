@@ -19,7 +19,7 @@ def changed(**rows: tuple[tuple[int, float], tuple[int, float]]) -> ProfileChang
 
     def side(which: int, scale: float) -> Profile:
         found = {
-            (part_of(name), name): Row(10 * row[which][0], (row[which][1] / 100 * scale,))
+            (part_of(name), name): Row(row[which][0], (row[which][1] / 100 * scale,))
             for name, row in rows.items()
         }
         return Profile("decode", (10,), (sum(row.seconds[0] for row in found.values()),), found)
@@ -75,7 +75,7 @@ def blurred(**rows: tuple[tuple[float, float], tuple[float, float]]) -> ProfileC
         [
             Profile(
                 "decode", (10,), (sum(row[side][trace] for row in rows.values()) / 100,),
-                {(Part.OPERATOR, name): Row(10, (row[side][trace] / 100,)) for name, row in rows.items()},
+                {(Part.OPERATOR, name): Row(1, (row[side][trace] / 100,)) for name, row in rows.items()},
             )
             for trace in (0, 1)
         ]

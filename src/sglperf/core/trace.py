@@ -28,11 +28,12 @@ class Row:
     """One operator, kernel, runtime call or stage over a whole trace.
 
     Attributes:
-        calls: how often it ran in the trace.
+        calls: how often it ran in a step, as most steps have it: their median. Taking a new page of the KV cache is no part
+            of a step, nor is what comes with the profiler's start, which no two traces have alike.
         seconds: its own time in each segment, without that of what it called; of a kernel, its time on the device.
     """
 
-    calls: int
+    calls: float
     seconds: tuple[float, ...]
 
 
@@ -63,28 +64,29 @@ def profile_of(trace: Trace) -> Profile:
     """What a trace holds."""
     threads, scheduler, steps, decoding = trace.threads, trace.scheduler, trace.passes, trace.decoding
     edges = _edges(steps) if decoding else []
+    turns = [step.root for step in steps[1:]]
     begin, end = min(one.begin for one in threads[scheduler]), max(one.end for one in threads[scheduler])
     walls = [right - left for left, right in pairwise([begin, *edges, end])]
 
     def segment(one: Event) -> int:
         return bisect_right(edges, one.begin)
 
-    calls: Counter[RowKey] = Counter()
+    calls: defaultdict[RowKey, list[int]] = defaultdict(lambda: [0] * max(len(steps), 1))
     own: defaultdict[RowKey, list[float]] = defaultdict(lambda: [0.0] * len(walls))
     for one in (*trace.device, *chain.from_iterable(threads.values())):
         key = one.part, _name(one)
-        calls[key] += 1
+        calls[key][bisect_right(turns, one.begin)] += 1
         own[key][segment(one)] += one.own
     outside = list(walls)
     for one in threads[scheduler]:
         outside[segment(one)] -= one.own
-    calls[_OUTSIDE], own[_OUTSIDE] = 1, [max(0.0, left) for left in outside]
+    calls[_OUTSIDE], own[_OUTSIDE] = [1], [max(0.0, left) for left in outside]
     counted = Counter(map(segment, steps))
     return Profile(
         "decode" if decoding else "prefill",
         tuple(counted[number] for number in range(len(walls))),
         tuple(wall / 1e6 for wall in walls),
-        {key: Row(calls[key], tuple(time / 1e6 for time in times)) for key, times in own.items()},
+        {key: Row(median(calls[key]), tuple(time / 1e6 for time in times)) for key, times in own.items()},
     )
 
 
@@ -189,5 +191,5 @@ def _per_step(profiles: Sequence[Profile], seconds: Callable[[Profile], Sequence
 
 def _calls(key: RowKey, profiles: Sequence[Profile]) -> float | None:
     """Calls in a step, where all traces agree to less than one call a step."""
-    calls = [one.rows[key].calls / sum(one.steps) if key in one.rows else 0.0 for one in profiles]
+    calls = [one.rows[key].calls if key in one.rows else 0.0 for one in profiles]
     return median(calls) if max(calls) - min(calls) < 1 else None
