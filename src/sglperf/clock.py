@@ -28,7 +28,10 @@ class Clock:
         return self._remaining(now) >= self._taken
 
     def fits(self) -> bool:
-        """Whether what takes as long as the last launch would end in time, begun now."""
+        """Whether what takes as long as the last launch that another was to follow would end in time, begun now.
+
+        Of a run of one launch that is none: then it fits as long as any time is left.
+        """
         return self.left >= self._taken
 
     @property
